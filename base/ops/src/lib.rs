@@ -1,0 +1,1 @@
+//! What every daemon needs to be operated: configuration, logs, metrics, admin endpoint, readiness, clean stop.

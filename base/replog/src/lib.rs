@@ -1,0 +1,1 @@
+//! The log under the database and the broker.

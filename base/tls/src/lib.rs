@@ -1,0 +1,1 @@
+//! TLS (rustls) over the runtime's streams, and the development CA.

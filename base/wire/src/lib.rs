@@ -1,0 +1,1 @@
+//! Pure codecs of the protocols Millrace speaks, a module per protocol, both directions.

@@ -1,0 +1,3 @@
+//! Ours and the peers, side by side in one run.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! A log-based message broker that speaks Kafka's protocol.

@@ -1,0 +1,1 @@
+//! A memcached in thread-per-core Rust.

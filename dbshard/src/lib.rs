@@ -1,0 +1,1 @@
+//! A durable, sharded key-value store that speaks RESP and Redis Cluster.

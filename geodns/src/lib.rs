@@ -1,0 +1,1 @@
+//! DNS that answers with the nearest healthy data centre.

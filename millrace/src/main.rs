@@ -1,0 +1,3 @@
+//! One command for the whole site.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The reference site: the stateless web tier and the photo workers.

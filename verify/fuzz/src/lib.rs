@@ -1,0 +1,1 @@
+//! A fuzz target for each decoder.
