@@ -1,3 +1,4 @@
 //! Pure codecs of the protocols Millrace speaks, a module per protocol, both directions.
 
+pub mod dns;
 pub mod http1;
