@@ -2,3 +2,4 @@
 
 pub mod dns;
 pub mod http1;
+pub mod kafka;
