@@ -1,0 +1,507 @@
+//! One core: its tasks, its turn, its driver.
+//!
+//! A turn runs all that is ready (up to [`limits::POLLS_PER_TURN`] polls), then whom waits for its end
+//! ([`turn_end`]), then lets every stream send what was queued, hands all of it to the kernel in one call and takes
+//! what has completed.
+//!
+//! What always holds: tasks stay on their core; a wake from another thread goes through [`Remote`]; when the core ends,
+//! its tasks are dropped first, then every operation is waited for, then memory is freed.
+
+use crate::buf::Pool;
+use crate::driver::{Driver, Request, Sink, Slot, Wake};
+use crate::limits;
+use crate::net::SendQueue;
+use crate::time::Wheel;
+use async_task::{Runnable, Task};
+use slab::Slab;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Once};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How a core talks to the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Backend {
+    /// io_uring; epoll with one warning where it is not permitted.
+    #[default]
+    Auto,
+    /// io_uring or an error.
+    Ring,
+    /// epoll, and threads for files.
+    Epoll,
+}
+
+/// How a core is set up.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How it talks to the kernel.
+    pub backend: Backend,
+    /// Size of a receive buffer, bytes (1 KiB to 1 MiB): what one `recv` gives at most.
+    pub recv_buffer_bytes: usize,
+    /// Number of receive buffers, a power of two. Their memory is touched only as they are used.
+    pub recv_buffers: u16,
+    /// Binds the thread to this CPU.
+    pub pin_to_core: Option<usize>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            backend: Backend::Auto,
+            recv_buffer_bytes: 16 * 1024,
+            recv_buffers: 1024,
+            pin_to_core: None,
+        }
+    }
+}
+
+/// CPUs that this process may run on.
+pub fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Whether this host permits io_uring as the ring backend needs it (Linux 6.1 and later, not forbidden by seccomp or
+/// sysctl `kernel.io_uring_disabled`); otherwise why not.
+///
+/// # Errors
+/// What the kernel answered.
+pub fn io_uring_permitted() -> io::Result<()> {
+    let pool = Pool::new(1, 1024, true)?;
+    Driver::ring(pool, &Arc::new(Wake::new()?)).map(|_| ())
+}
+
+/// Where other threads leave what they wake.
+struct Remote {
+    /// `None` once the core has ended.
+    woken: Mutex<Option<Vec<Runnable>>>,
+    main_woken: AtomicBool,
+    /// A wake has been written and not yet been seen.
+    notified: AtomicBool,
+    wake: Arc<Wake>,
+    home: thread::ThreadId,
+}
+
+impl Remote {
+    fn notify(&self) {
+        if thread::current().id() != self.home && !self.notified.swap(true, Ordering::AcqRel) {
+            self.wake.wake();
+        }
+    }
+}
+
+/// The waker of a core's main future.
+impl std::task::Wake for Remote {
+    fn wake(self: Arc<Self>) {
+        self.main_woken.store(true, Ordering::Release);
+        self.notify();
+    }
+}
+
+pub(crate) struct Core {
+    driver: RefCell<Driver>,
+    pool: Rc<Pool>,
+    pub(crate) timers: RefCell<Wheel>,
+    started: Instant,
+    turn_started: Cell<Instant>,
+    ready: RefCell<VecDeque<Runnable>>,
+    tasks: RefCell<Slab<Waker>>,
+    at_turn_end: RefCell<Vec<Waker>>,
+    unsent: RefCell<Vec<Rc<dyn SendQueue>>>,
+    remote: Arc<Remote>,
+    ending: Cell<bool>,
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };
+}
+
+impl Core {
+    fn new(options: &Options) -> io::Result<Core> {
+        let wake = Arc::new(Wake::new()?);
+        let pool = |kernel| Pool::new(options.recv_buffers, options.recv_buffer_bytes, kernel);
+        let ring =
+            || pool(true).and_then(|pool| Driver::ring(pool.clone(), &wake).map(|driver| (driver, pool)));
+        let epoll =
+            || pool(false).and_then(|pool| Driver::epoll(pool.clone(), &wake).map(|driver| (driver, pool)));
+        let (driver, pool) = match options.backend {
+            Backend::Ring => ring()?,
+            Backend::Epoll => epoll()?,
+            Backend::Auto => ring().or_else(|error| {
+                warn_once(&error);
+                epoll()
+            })?,
+        };
+        let now = Instant::now();
+        Ok(Core {
+            driver: RefCell::new(driver),
+            pool,
+            timers: RefCell::new(Wheel::new()),
+            started: now,
+            turn_started: Cell::new(now),
+            ready: RefCell::default(),
+            tasks: RefCell::default(),
+            at_turn_end: RefCell::default(),
+            unsent: RefCell::default(),
+            remote: Arc::new(Remote {
+                woken: Mutex::new(Some(Vec::new())),
+                main_woken: AtomicBool::new(true),
+                notified: AtomicBool::new(false),
+                wake,
+                home: thread::current().id(),
+            }),
+            ending: Cell::new(false),
+        })
+    }
+
+    /// # Panics
+    /// Outside [`block_on`] and [`spawn_core`].
+    pub(crate) fn current() -> Rc<Core> {
+        CURRENT
+            .with_borrow(Clone::clone)
+            .expect("called outside of a core: run it inside runtime::block_on or runtime::spawn_core")
+    }
+
+    pub(crate) fn submit(&self, request: Request, sink: Rc<dyn Sink>) -> Slot {
+        self.driver.borrow_mut().submit(request, sink)
+    }
+
+    pub(crate) fn cancel(&self, slot: Slot) {
+        self.driver.borrow_mut().cancel(slot);
+    }
+
+    pub(crate) fn recv_buffer_bytes(&self) -> usize {
+        self.pool.buffer_bytes()
+    }
+
+    pub(crate) fn turn_started(&self) -> Instant {
+        self.turn_started.get()
+    }
+
+    /// The timer tick of `instant`, rounded up.
+    pub(crate) fn tick_at(&self, instant: Instant) -> u64 {
+        instant.saturating_duration_since(self.started).as_micros().div_ceil(1000) as u64
+    }
+
+    pub(crate) fn ending(&self) -> bool {
+        self.ending.get()
+    }
+
+    /// Sends what `queue` holds at the end of this turn.
+    pub(crate) fn send_at_turn_end(&self, queue: Rc<dyn SendQueue>) {
+        self.unsent.borrow_mut().push(queue);
+    }
+
+    fn spawn<T: 'static>(self: &Rc<Core>, future: impl Future<Output = T> + 'static) -> JoinHandle<T> {
+        let key = self.tasks.borrow_mut().insert(Waker::noop().clone());
+        let registered = Registered { core: self.clone(), key };
+        let remote = self.remote.clone();
+        let schedule = move |runnable: Runnable| {
+            if thread::current().id() == remote.home {
+                // No core any more: it has ended, and the task with it.
+                if let Some(core) = CURRENT.with_borrow(Clone::clone) {
+                    core.ready.borrow_mut().push_back(runnable);
+                }
+            } else {
+                match &mut *remote.woken.lock().unwrap() {
+                    Some(woken) => woken.push(runnable),
+                    // The core has ended and dropped the future; a runnable may only be dropped at home.
+                    None => std::mem::forget(runnable),
+                }
+                remote.notify();
+            }
+        };
+        let (runnable, task) = async_task::spawn_local(
+            async move {
+                let _registered = registered;
+                future.await
+            },
+            schedule,
+        );
+        self.tasks.borrow_mut()[key] = runnable.waker();
+        runnable.schedule();
+        JoinHandle { task: Some(task) }
+    }
+
+    fn take_remote(&self) {
+        if self.remote.notified.swap(false, Ordering::AcqRel)
+            && let Some(woken) = &mut *self.remote.woken.lock().unwrap()
+        {
+            self.ready.borrow_mut().extend(woken.drain(..));
+        }
+    }
+
+    fn run_ready(&self, polls: &mut usize) {
+        while *polls < limits::POLLS_PER_TURN {
+            let Some(runnable) = self.ready.borrow_mut().pop_front() else { return };
+            *polls += 1;
+            runnable.run();
+        }
+    }
+
+    /// Runs one turn; waits for events only if nothing is ready.
+    fn turn(
+        &self,
+        told: &mut Vec<(Rc<dyn Sink>, crate::driver::Completion)>,
+        fired: &mut Vec<Waker>,
+    ) -> io::Result<()> {
+        let mut polls = 0;
+        self.run_ready(&mut polls);
+        let waiting = std::mem::take(&mut *self.at_turn_end.borrow_mut());
+        if !waiting.is_empty() {
+            waiting.into_iter().for_each(Waker::wake);
+            polls = 0;
+            self.run_ready(&mut polls);
+        }
+        self.send_queued();
+        let idle = self.ready.borrow().is_empty()
+            && self.at_turn_end.borrow().is_empty()
+            && !self.remote.main_woken.load(Ordering::Acquire)
+            && !self.remote.notified.load(Ordering::Acquire);
+        let timeout = if idle { self.until_next_timer() } else { Some(Duration::ZERO) };
+        self.wait(timeout, told)?;
+        self.take_remote();
+        self.turn_started.set(Instant::now());
+        let tick = self.turn_started.get().duration_since(self.started).as_millis() as u64;
+        self.timers.borrow_mut().advance(tick, fired);
+        fired.drain(..).for_each(Waker::wake);
+        Ok(())
+    }
+
+    fn until_next_timer(&self) -> Option<Duration> {
+        let tick = self.timers.borrow().next_tick()?;
+        let due = self.started + Duration::from_millis(tick);
+        Some(due.saturating_duration_since(Instant::now()))
+    }
+
+    fn wait(
+        &self,
+        timeout: Option<Duration>,
+        told: &mut Vec<(Rc<dyn Sink>, crate::driver::Completion)>,
+    ) -> io::Result<()> {
+        self.driver.borrow_mut().wait(timeout, told)?;
+        told.drain(..).for_each(|(sink, completion)| sink.complete(completion));
+        Ok(())
+    }
+
+    fn send_queued(&self) {
+        loop {
+            let queues = std::mem::take(&mut *self.unsent.borrow_mut());
+            if queues.is_empty() {
+                return;
+            }
+            queues.into_iter().for_each(|queue| queue.send_queued());
+        }
+    }
+
+    /// Drops the tasks, gives what was queued a last chance to leave, then waits until the kernel has let go of all
+    /// memory.
+    fn end(self: &Rc<Core>) {
+        self.ending.set(true);
+        let wakers: Vec<Waker> = self.tasks.borrow().iter().map(|(_, waker)| waker.clone()).collect();
+        wakers.into_iter().for_each(Waker::wake);
+        let from_others = self.remote.woken.lock().unwrap().take();
+        self.ready.borrow_mut().extend(from_others.into_iter().flatten());
+        loop {
+            let Some(runnable) = self.ready.borrow_mut().pop_front() else { break };
+            drop(runnable);
+        }
+        let mut told = Vec::new();
+        self.send_queued();
+        let _ = self.wait(Some(Duration::ZERO), &mut told);
+        self.send_queued();
+        self.driver.borrow_mut().cancel_all();
+        let deadline = Instant::now() + limits::TEARDOWN;
+        while self.driver.borrow().in_flight() > 0 {
+            if Instant::now() > deadline || self.wait(Some(Duration::from_millis(20)), &mut told).is_err() {
+                tracing::error!(
+                    "the kernel still holds {} operations; their memory is leaked",
+                    self.driver.borrow().in_flight()
+                );
+                std::mem::forget(self.clone());
+                return;
+            }
+        }
+    }
+}
+
+fn warn_once(error: &io::Error) {
+    static WARNED: Once = Once::new();
+    WARNED.call_once(|| {
+        tracing::warn!(
+            "io_uring is not permitted here ({error}); running on epoll, slower. It needs Linux 6.1 or later, sysctl \
+             kernel.io_uring_disabled=0 and a container profile that allows io_uring_setup"
+        );
+    });
+}
+
+/// Removes a task from its core's list when the task's future is dropped.
+struct Registered {
+    core: Rc<Core>,
+    key: usize,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.core.tasks.borrow_mut().remove(self.key);
+    }
+}
+
+/// Clears the thread's core, also when a panic unwinds.
+struct Entered(Rc<Core>);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            self.0.end();
+        }
+        CURRENT.set(None);
+    }
+}
+
+/// Runs a core on this thread until `main` is done; the tasks still there are dropped then.
+///
+/// # Errors
+/// When the backend can't be set up or the kernel refuses to wait for events.
+///
+/// # Panics
+/// Inside another core.
+pub fn block_on<F: Future>(options: &Options, main: F) -> io::Result<F::Output> {
+    assert!(CURRENT.with_borrow(Option::is_none), "block_on inside a core");
+    if let Some(cpu) = options.pin_to_core {
+        pin(cpu)?;
+    }
+    let core = Rc::new(Core::new(options)?);
+    CURRENT.set(Some(core.clone()));
+    let entered = Entered(core);
+    let core = &entered.0;
+    let waker = Waker::from(core.remote.clone());
+    let mut context = Context::from_waker(&waker);
+    // On the heap, so that it can be dropped before the core ends.
+    let mut main = Box::pin(main);
+    let (mut told, mut fired) = (Vec::new(), Vec::new());
+    loop {
+        if core.remote.main_woken.swap(false, Ordering::AcqRel)
+            && let Poll::Ready(output) = main.as_mut().poll(&mut context)
+        {
+            drop(main);
+            return Ok(output);
+        }
+        core.turn(&mut told, &mut fired)?;
+    }
+}
+
+fn pin(cpu: usize) -> io::Result<()> {
+    // SAFETY: all zeros is an empty set; CPU_SET checks its bound itself.
+    let set = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        set
+    };
+    // SAFETY: `set` is readable and of the size given.
+    if unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Starts a thread called `name` that runs a core until the future of `make` is done. A panic on it ends the process:
+/// a core less would mean lost state, not a slower server.
+///
+/// # Errors
+/// When the thread can't be started; what [`block_on`] gives comes from `join`.
+pub fn spawn_core<F, Fut, T>(
+    name: &str,
+    options: Options,
+    make: F,
+) -> io::Result<thread::JoinHandle<io::Result<T>>>
+where
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output = T> + 'static,
+    T: Send + 'static,
+{
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let run = || block_on(&options, async move { make().await });
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)) {
+            Ok(result) => result,
+            Err(_) => {
+                let name = thread::current().name().unwrap_or("core").to_owned();
+                tracing::error!("core {name} panicked; the process ends rather than go on without its state");
+                std::process::abort();
+            }
+        }
+    })
+}
+
+/// Starts a task on this core. Dropping the handle lets it run on.
+///
+/// # Panics
+/// Outside a core.
+pub fn spawn<T: 'static>(future: impl Future<Output = T> + 'static) -> JoinHandle<T> {
+    Core::current().spawn(future)
+}
+
+/// A task's result to await, or [`JoinHandle::abort`] it; dropped, the task runs on.
+#[derive(Debug)]
+pub struct JoinHandle<T> {
+    task: Option<Task<T>>,
+}
+
+impl<T> JoinHandle<T> {
+    /// Drops the task's future, soon.
+    pub fn abort(mut self) {
+        drop(self.task.take());
+    }
+
+    /// Whether the task is done.
+    pub fn is_finished(&self) -> bool {
+        self.task.as_ref().is_none_or(Task::is_finished)
+    }
+}
+
+impl<T> Future for JoinHandle<T> {
+    type Output = T;
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        Pin::new(self.task.as_mut().expect("a handle polled after its result")).poll(context)
+    }
+}
+
+impl<T> Drop for JoinHandle<T> {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.detach();
+        }
+    }
+}
+
+/// Resolves once all that was ready in this turn has run: the moment to write once for everybody.
+pub async fn turn_end() {
+    let mut waited = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut waited, true) {
+            return Poll::Ready(());
+        }
+        Core::current().at_turn_end.borrow_mut().push(context.waker().clone());
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Lets other tasks and I/O go first.
+pub async fn yield_now() {
+    let mut yielded = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
