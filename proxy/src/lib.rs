@@ -1,1 +1,18 @@
-//! The load balancer and edge cache.
+//! The load balancer and edge cache: an HTTP/1.1 reverse proxy.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`config`] | what an operator may set |
+//! | [`core`] | what the proxy decides, pure |
+//!
+//! What always holds: a message is forwarded only if it can be read in one way; a client gets an answer whole or is cut off,
+//! never a part that looks whole; nothing of a peer is held without a bound.
+
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod core;
+mod error;
+
+pub use config::Config;
+pub use error::Error;
