@@ -10,6 +10,7 @@
 //! | [`logs`] | `tracing` output: text, JSON or journal; panics |
 //! | [`service`] | [`Service`]: the process as its operator sees it |
 //! | [`stop`] | [`Stop`]: the request to end, awaited on every core |
+//! | [`pulse`] | [`Pulse`]: whether the cores still turn |
 //! | [`sockets`] | listeners handed over by systemd |
 //! | `admin` | the endpoint: a pure `core` (request in, answer out) and its `shell` |
 //! | `metrics`, `process` | the registry, and the process's own figures |
@@ -18,7 +19,6 @@
 //! What always holds: a secret never leaves through logs, `/config` or an error message; the admin endpoint never takes
 //! more than its named limits and never makes a data core wait.
 #![forbid(unsafe_code)]
-#![expect(dead_code, reason = "the shell of the admin endpoint comes with the runtime")]
 
 mod admin;
 pub mod config;
@@ -27,6 +27,7 @@ pub mod limits;
 pub mod logs;
 mod metrics;
 mod process;
+pub mod pulse;
 pub mod secret;
 pub mod service;
 mod signals;
@@ -34,6 +35,7 @@ pub mod sockets;
 pub mod stop;
 mod systemd;
 
+pub use pulse::Pulse;
 pub use secret::Secret;
 pub use service::{Error, Options, Service};
 pub use stop::Stop;

@@ -23,6 +23,9 @@ pub const ADMIN_HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// An answer must be taken by the peer within this time; then the connection is reset.
 pub const ADMIN_SEND_DEADLINE: Duration = Duration::from_secs(10);
 
+/// After the last answer on a connection, what the peer still sends is read and dropped for this long.
+pub const ADMIN_LINGER: Duration = Duration::from_secs(1);
+
 /// After the stop is complete, answers of the admin endpoint that are under way get this long.
 pub const ADMIN_DRAIN: Duration = Duration::from_millis(500);
 

@@ -8,7 +8,7 @@ use crate::admin::core::{Answer, Status};
 use crate::admin::shell::Admin;
 use crate::metrics::{self, Metrics};
 use crate::signals::{Signal, Watch};
-use crate::{Stop, descriptors, sockets, systemd};
+use crate::{Pulse, Stop, descriptors, sockets, systemd};
 use prometheus_client::registry::Registry;
 use std::fmt::Write;
 use std::io;
@@ -44,6 +44,9 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// The thread of the endpoint and the watchdog can't start.
+    #[error("cannot start the thread of the admin endpoint: {0}")]
+    Thread(io::Error),
 }
 
 /// A handle on the process; clones are the same service. Any thread may use it.
@@ -62,6 +65,7 @@ pub(crate) struct Shared {
     options: Options,
     stop: Stop,
     metrics: Metrics,
+    pulse: Pulse,
     is_ready: AtomicBool,
     said_stopping: AtomicBool,
     checks: Mutex<Vec<(&'static str, Arc<Check>)>>,
@@ -85,6 +89,7 @@ impl Service {
         let shared = Arc::new(Shared {
             stop: Stop::new(),
             metrics: Metrics::new(options.name),
+            pulse: Pulse::new(runtime::time::now()),
             is_ready: AtomicBool::new(false),
             said_stopping: AtomicBool::new(false),
             checks: Mutex::default(),
@@ -111,6 +116,11 @@ impl Service {
     /// The request to end: by SIGTERM, SIGINT, or whoever calls [`Stop::request`].
     pub fn stop(&self) -> &Stop {
         &self.shared.stop
+    }
+
+    /// Whether the cores still turn; a daemon spawns [`Pulse::keep`] on each of its cores.
+    pub fn pulse(&self) -> &Pulse {
+        &self.shared.pulse
     }
 
     /// Adds metrics. Names are whole (`millrace_cachesrv_commands`); a counter's `_total` is added in the text.
@@ -203,6 +213,11 @@ impl Shared {
         }
     }
 
+    /// Whether every core that keeps a pulse turns.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.pulse.stuck(runtime::time::now()).is_empty()
+    }
+
     /// What the admin endpoint says at `path`.
     pub(crate) fn answer(&self, path: &str) -> Answer {
         let page = lock(&self.pages).iter().rev().find(|(at, _)| *at == path).map(|(_, page)| page.clone());
@@ -217,7 +232,7 @@ impl Shared {
                 content_type: metrics::CONTENT_TYPE,
                 body: self.metrics.encode(),
             },
-            "/healthz" => Answer::text(Status::Ok, "ok\n"),
+            "/healthz" => self.health(),
             "/readyz" => self.readiness(),
             "/config" => Answer::text(Status::Ok, self.options.config.clone()),
             _ => Answer::text(Status::NotFound, "no such page\n"),
@@ -235,6 +250,19 @@ impl Shared {
             text.push('\n');
         }
         text
+    }
+
+    fn health(&self) -> Answer {
+        let stuck = self.pulse.stuck(runtime::time::now());
+        if stuck.is_empty() {
+            return Answer::text(Status::Ok, "ok\n");
+        }
+        let mut body = String::new();
+        for (core, silent) in stuck {
+            writeln!(body, "core {core} has not turned for {} s", silent.as_secs())
+                .expect("a String takes it");
+        }
+        Answer::text(Status::Unavailable, body)
     }
 
     fn readiness(&self) -> Answer {

@@ -4,4 +4,4 @@ mod answer;
 mod request;
 
 pub(crate) use answer::{Answer, Status};
-pub(crate) use request::{Head, Refusal};
+pub(crate) use request::{Head, Refusal, parse};
