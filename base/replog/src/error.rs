@@ -1,0 +1,113 @@
+//! What can go wrong, in words for an operator.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::{GroupId, Index};
+
+/// An error of the log.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// [`PROPOSED_BYTES_MAX`](crate::limits::PROPOSED_BYTES_MAX) are waiting to become durable. Nothing was taken:
+    /// wait with `Log::room`, or turn the client away.
+    #[error("the log is behind: too much waits to be written")]
+    Full,
+    /// The disk has no room for another segment. Nothing was taken; what was taken before is safe. Ends by itself once
+    /// there is space.
+    #[error("the log is read-only: can't make another segment in {}: {why}: free some space", dir.display())]
+    ReadOnly {
+        /// The log's folder.
+        dir: PathBuf,
+        /// What the file system said.
+        why: String,
+    },
+    /// The entry is larger than the log takes.
+    #[error("an entry of {bytes} bytes is too large: at most {max}")]
+    TooLarge {
+        /// The entry's size.
+        bytes: usize,
+        /// The largest that this log takes.
+        max: usize,
+    },
+    /// The log has as many groups as it takes.
+    #[error("the log has {max} groups, which is the most: use more streams, or larger segments")]
+    TooManyGroups {
+        /// The most groups that this log takes.
+        max: usize,
+    },
+    /// Waited for an entry that nobody has proposed.
+    #[error("entry {index} of group {group} was never proposed: the last is {last}")]
+    NotProposed {
+        /// The group.
+        group: GroupId,
+        /// The entry waited for.
+        index: Index,
+        /// The group's last entry.
+        last: Index,
+    },
+    /// The log was closed.
+    #[error("the log is closed")]
+    Closed,
+    /// A segment is damaged, or one is missing. Nothing was changed.
+    #[error(
+        "{}: damaged at byte {offset}: {what}. Nothing was changed. Restore {} from a copy; or give up this and \
+         everything written after it by an explicit repair (--accept-loss)",
+        segment.display(),
+        segment.parent().unwrap_or(segment).display()
+    )]
+    Corrupt {
+        /// The segment file.
+        segment: PathBuf,
+        /// Where in it, in bytes.
+        offset: u64,
+        /// What is wrong.
+        what: String,
+    },
+    /// The folder was written in another version of the format.
+    #[error(
+        "{}: written in format version {found}, and this program reads version {reads}: use the program that wrote it, \
+         or an empty folder",
+        segment.display()
+    )]
+    Version {
+        /// The segment file.
+        segment: PathBuf,
+        /// The version found.
+        found: u32,
+        /// The version that this program reads.
+        reads: u32,
+    },
+    /// There is something in the folder that no log has put there.
+    #[error("{}: not a part of a log: give the log a folder of its own", path.display())]
+    Foreign {
+        /// What was found.
+        path: PathBuf,
+    },
+    /// Another process has the log open.
+    #[error("{}: in use by another process", dir.display())]
+    Locked {
+        /// The log's folder.
+        dir: PathBuf,
+    },
+    /// The options make no sense.
+    #[error("{0}")]
+    Options(String),
+    /// The file system refused something while the log was opened, repaired or closed.
+    #[error("{what} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// For `map_err`: `what` was tried on `path`.
+    pub(crate) fn io(what: &'static str, path: &std::path::Path) -> impl FnOnce(io::Error) -> Error {
+        move |source| Error::Io { what, path: path.to_owned(), source }
+    }
+}

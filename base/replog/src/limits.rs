@@ -1,0 +1,66 @@
+//! Every bound of the log, in one place, with what happens at it.
+
+use std::time::Duration;
+
+/// The unit of writing, in bytes: every write starts and ends on a multiple of it.
+pub const BLOCK_BYTES: usize = 4096;
+
+/// The unit that a disk writes whole or not at all, in bytes. Each carries its own stamp.
+pub const SECTOR_BYTES: usize = 512;
+
+/// The largest entry, in bytes, where segments are large enough ([`entry_bytes_max`]): a value of 16 MiB and the
+/// command around it. Beyond: [`Error::TooLarge`](crate::Error::TooLarge).
+pub const ENTRY_BYTES_MAX: usize = 16 * 1024 * 1024 + 64 * 1024;
+
+/// Bytes proposed and not yet durable. Beyond: [`Error::Full`](crate::Error::Full); `Log::room` waits.
+pub const PROPOSED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Bytes of records in one batch, save that one entry that is larger goes alone.
+pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Groups in one log, where segments are large enough ([`groups_max`]).
+/// Beyond: [`Error::TooManyGroups`](crate::Error::TooManyGroups).
+pub const GROUPS_MAX: usize = 65_536;
+
+/// The smallest segment, in bytes.
+pub const SEGMENT_BYTES_MIN: u64 = 256 * 1024;
+
+/// The largest segment, in bytes.
+pub const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Blocks at the end of each segment that entries leave free, so that on a full disk a truncation can still be
+/// written, which frees a segment, which makes room.
+pub const RESERVED_BLOCKS: u32 = 16;
+
+/// Emptied segments kept for reuse. Those beyond are deleted.
+pub const SPARE_SEGMENTS_MAX: usize = 2;
+
+/// How long no proposal must have come before the stream counts as idle and is sealed.
+pub const SEAL_AFTER: Duration = Duration::from_millis(50);
+
+/// How long to wait before another try to preallocate a segment on a full disk.
+pub const SPACE_RETRY: Duration = Duration::from_secs(1);
+
+/// The largest entry, in bytes, in a log with segments of `segment_bytes`: half a segment at most.
+pub fn entry_bytes_max(segment_bytes: u64) -> usize {
+    let half = usize::try_from(segment_bytes / 2).unwrap_or(usize::MAX);
+    half.min(ENTRY_BYTES_MAX)
+}
+
+/// The most groups in a log with segments of `segment_bytes`: each segment begins with the state of all groups,
+/// and that may take an eighth of it.
+pub fn groups_max(segment_bytes: u64) -> usize {
+    let fit = usize::try_from(segment_bytes / 8 / 32).unwrap_or(usize::MAX);
+    fit.min(GROUPS_MAX)
+}
+
+// Half a segment for the largest entry, an eighth for the groups, the reserve: the rest must hold the stamps
+// (16 bytes in 512), the heads and the segment's header, even in the smallest segment.
+const _: () = {
+    let blocks = SEGMENT_BYTES_MIN / BLOCK_BYTES as u64;
+    let payload = 3968;
+    let largest = (SEGMENT_BYTES_MIN / 2 + SEGMENT_BYTES_MIN / 8 + 1024) / payload + 1;
+    assert!(1 + largest + RESERVED_BLOCKS as u64 <= blocks);
+    assert!(SEGMENT_BYTES_MIN.is_multiple_of(BLOCK_BYTES as u64) && BLOCK_BYTES.is_multiple_of(SECTOR_BYTES));
+    assert!(ENTRY_BYTES_MAX <= PROPOSED_BYTES_MAX);
+};

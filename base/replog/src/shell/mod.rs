@@ -1,0 +1,10 @@
+//! The log's files and tasks: moves bytes between the core and the disk.
+
+mod buffers;
+mod fatal;
+mod folder;
+pub(crate) mod log;
+mod open;
+pub(crate) mod repair;
+mod waiters;
+mod writer;

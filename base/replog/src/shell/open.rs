@@ -1,0 +1,246 @@
+//! Opens a folder: everything is read and checked first, then the torn tail is zeroed, then the entries are handed out.
+
+use std::io;
+
+use bytes::Bytes;
+use runtime::AlignedBuf;
+use runtime::fs::{self, DirLock, File};
+
+use crate::core::batch::Record;
+use crate::core::format::{self, BadHeader, Header, Position, Salt};
+use crate::core::recovery::{Damage, Found, Held, Recovery};
+use crate::core::scan::Scan;
+use crate::core::stream::Stream;
+use crate::limits::{BLOCK_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, groups_max};
+use crate::shell::folder::{Folder, Segment};
+use crate::shell::log::Options;
+use crate::{Error, GroupId, Index};
+
+/// Bytes read at once.
+const READ_BYTES: usize = 1024 * 1024;
+
+/// A log that can be written to.
+pub(super) struct Opened {
+    pub(super) folder: Folder,
+    pub(super) lock: DirLock,
+    pub(super) stream: Stream,
+    pub(super) current: Segment,
+    pub(super) next: Option<Segment>,
+    pub(super) segment_bytes: u64,
+}
+
+/// Why a survey did not end well.
+pub(super) enum Trouble {
+    /// The log is damaged: a repair can cut there.
+    Damage(Damage),
+    /// Something else, which no repair helps.
+    Error(Error),
+}
+
+pub(super) async fn open(options: Options, each: impl FnMut(GroupId, Index, Bytes)) -> Result<Opened, Error> {
+    check(&options)?;
+    let folder = Folder::new(options.dir.clone());
+    let lock = lock(&folder).await?;
+    let listing = folder.list().await?;
+    for path in &listing.unfinished {
+        fs::remove_file(path).await.map_err(Error::io("remove", path))?;
+    }
+    let found = match survey(&folder, &listing.segments).await {
+        Ok(found) => found,
+        Err(Trouble::Error(error)) => return Err(error),
+        Err(Trouble::Damage(damage)) => return Err(corrupt(&folder, damage)),
+    };
+    let segment_bytes = found.as_ref().map_or(options.segment_bytes, |found| found.segment_bytes);
+    let log = found.as_ref().map_or_else(runtime::random_u64, |found| found.log);
+    let spares = listing.spares;
+    folder.adopt_spares(spares, log, segment_bytes).await.map_err(Error::io("look through", &folder.dir))?;
+
+    let Some(found) = found else {
+        let header = Header { salt: Salt { log, generation: 1 }, segment_bytes };
+        let current = folder.prepare(&header).await.map_err(Error::io("make a segment in", &folder.dir))?;
+        let stream = Stream::new(log, segment_bytes);
+        return Ok(Opened { folder, lock, stream, current, next: None, segment_bytes });
+    };
+    if segment_bytes != options.segment_bytes {
+        tracing::info!(
+            folder = %folder.dir.display(),
+            "the log was made with segments of {segment_bytes} bytes, and keeps them"
+        );
+    }
+    assert!(
+        found.groups.len() <= groups_max(segment_bytes),
+        "the log never takes more groups than it can write"
+    );
+    let current = resume(&folder, &found).await?;
+    let next = match found.prepared.first() {
+        Some(generation) => Some(segment(&folder, *generation).await?),
+        None => None,
+    };
+    hand_out(&folder, &found, each).await?;
+    let stream = Stream::recovered(&found);
+    Ok(Opened { folder, lock, stream, current, next, segment_bytes })
+}
+
+fn check(options: &Options) -> Result<(), Error> {
+    let bytes = options.segment_bytes;
+    if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&bytes) || !bytes.is_multiple_of(BLOCK_BYTES as u64)
+    {
+        return Err(Error::Options(format!(
+            "segment_bytes = {bytes}: give a multiple of {BLOCK_BYTES} from {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX}"
+        )));
+    }
+    Ok(())
+}
+
+/// Makes the folder, refuses a foreign one before anything is put into it, and locks it.
+pub(super) async fn lock(folder: &Folder) -> Result<DirLock, Error> {
+    let dir = &folder.dir;
+    fs::create_dir_all(dir).await.map_err(Error::io("make", dir))?;
+    folder.list().await?;
+    fs::lock_dir(dir).await.map_err(|source| match source.kind() {
+        io::ErrorKind::WouldBlock => Error::Locked { dir: dir.clone() },
+        _ => Error::Io { what: "lock", path: dir.clone(), source },
+    })
+}
+
+/// Reads and judges all segments. `None`: there are none.
+pub(super) async fn survey(folder: &Folder, generations: &[u32]) -> Result<Option<Found>, Trouble> {
+    let mut recovery = Recovery::new();
+    for generation in generations {
+        let path = folder.path_of(*generation);
+        let wrong = |source| Trouble::Error(Error::Io { what: "read", path: path.clone(), source });
+        let file = folder.open(&path, false).await.map_err(wrong)?;
+        let len = file.len().await.map_err(wrong)?;
+        let (block, _) = file.read_direct(0, AlignedBuf::zeroed(BLOCK_BYTES)).await.map_err(wrong)?;
+        let header = Header::decode(&block);
+        let damaged = match header {
+            Ok(header) if header.salt.generation != *generation => {
+                Some(format!("the header is of segment {}", header.salt.generation))
+            }
+            Ok(header) if header.segment_bytes != len => {
+                Some(format!("the file has {len} bytes, and its header says {}", header.segment_bytes))
+            }
+            Ok(_) => None,
+            Err(BadHeader::Version(found)) => {
+                let reads = format::VERSION;
+                return Err(Trouble::Error(Error::Version { segment: path, found, reads }));
+            }
+            Err(BadHeader::Foreign) => Some("this is not the header of a segment".to_owned()),
+            Err(BadHeader::Damaged) => Some("the segment's header is damaged".to_owned()),
+        };
+        match (header, damaged) {
+            (Ok(header), None) => {
+                recovery.segment(&header);
+                read_blocks(&file, 1, (len / BLOCK_BYTES as u64) as u32, |block| recovery.block(block))
+                    .await
+                    .map_err(wrong)?;
+            }
+            (_, what) => {
+                let before = recovery.finish().map_err(Trouble::Damage)?;
+                let at = Position { generation: *generation, block: 0 };
+                let whole_until = before
+                    .and_then(|found| found.segments.last().cloned())
+                    .map_or(at, |held| Position { generation: held.generation, block: held.end });
+                return Err(Trouble::Damage(Damage { at, what: what.unwrap_or_default(), whole_until }));
+            }
+        }
+    }
+    recovery.finish().map_err(Trouble::Damage)
+}
+
+/// The error for `damage`.
+pub(super) fn corrupt(folder: &Folder, damage: Damage) -> Error {
+    let offset = u64::from(damage.at.block) * BLOCK_BYTES as u64;
+    Error::Corrupt { segment: folder.path_of(damage.at.generation), offset, what: damage.what }
+}
+
+async fn segment(folder: &Folder, generation: u32) -> Result<Segment, Error> {
+    let path = folder.path_of(generation);
+    let file = folder.open(&path, true).await.map_err(Error::io("open", &path))?;
+    Ok(Segment { generation, path, file })
+}
+
+/// Opens the last segment for writing: zeroes what a torn batch left in it, and makes durable what was read from it,
+/// which the disk may still have held in a cache.
+async fn resume(folder: &Folder, found: &Found) -> Result<Segment, Error> {
+    let last = found.segments.last().expect("a log that was found has a segment");
+    let current = segment(folder, last.generation).await?;
+    if let Some(torn) = &found.torn {
+        tracing::info!(
+            segment = %current.path.display(),
+            "cutting off a batch that was not wholly written: blocks {} to {}, never acknowledged",
+            torn.start,
+            torn.end - 1
+        );
+        zero(&current.file, torn.start, torn.end)
+            .await
+            .map_err(Error::io("zero the torn tail of", &current.path))?;
+    }
+    current.file.sync_data().await.map_err(Error::io("sync", &current.path))?;
+    Ok(current)
+}
+
+/// Overwrites blocks with zeros, durably.
+pub(super) async fn zero(file: &File, from: u32, to: u32) -> io::Result<()> {
+    let mut block = from;
+    while block < to {
+        let blocks = (to - block).min((READ_BYTES / BLOCK_BYTES) as u32);
+        let zeros = AlignedBuf::zeroed(blocks as usize * BLOCK_BYTES);
+        file.append_durable(u64::from(block) * BLOCK_BYTES as u64, vec![zeros]).await?;
+        block += blocks;
+    }
+    Ok(())
+}
+
+/// Reads the log once more and gives each entry that is still needed to `each`.
+async fn hand_out(
+    folder: &Folder,
+    found: &Found,
+    mut each: impl FnMut(GroupId, Index, Bytes),
+) -> Result<(), Error> {
+    let truncated = |group: &GroupId| found.groups.get(group).map_or(Index(0), |state| state.truncated);
+    for held in &found.segments {
+        if held.last_of.iter().all(|(group, last)| *last <= truncated(group)) {
+            continue;
+        }
+        let path = folder.path_of(held.generation);
+        let file = folder.open(&path, false).await.map_err(Error::io("open", &path))?;
+        let mut scan = scan(found, held);
+        read_blocks(&file, 1, held.end, |block| {
+            for record in scan.feed(block).into_iter().flat_map(|batch| batch.records) {
+                if let Record::Entry { group, index, bytes } = record
+                    && index > truncated(&group)
+                {
+                    each(group, index, bytes);
+                }
+            }
+        })
+        .await
+        .map_err(Error::io("read", &path))?;
+    }
+    Ok(())
+}
+
+fn scan(found: &Found, held: &Held) -> Scan {
+    Scan::new(
+        Salt { log: found.log, generation: held.generation },
+        (found.segment_bytes / BLOCK_BYTES as u64) as u32,
+    )
+}
+
+/// Gives blocks `from` to `to` (not included) to `each`, one by one.
+async fn read_blocks(file: &File, from: u32, to: u32, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut buffer = AlignedBuf::zeroed(READ_BYTES);
+    let mut block = from;
+    while block < to {
+        let (read, bytes) = file.read_direct(u64::from(block) * BLOCK_BYTES as u64, buffer).await?;
+        let blocks = (bytes / BLOCK_BYTES).min((to - block) as usize);
+        if blocks == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        read.chunks_exact(BLOCK_BYTES).take(blocks).for_each(&mut each);
+        block += blocks as u32;
+        buffer = read;
+    }
+    Ok(())
+}

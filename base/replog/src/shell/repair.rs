@@ -1,0 +1,103 @@
+//! The repair of a damaged log that accepts the loss of everything from the damage on.
+
+use std::path::{Path, PathBuf};
+
+use runtime::fs;
+
+use crate::Error;
+use crate::core::format::Position;
+use crate::core::recovery::Damage;
+use crate::limits::BLOCK_BYTES;
+use crate::shell::folder::Folder;
+use crate::shell::open::{self, Trouble};
+
+/// Where a repair puts what it takes off the log.
+const ASIDE: &str = "damaged";
+
+/// What a repair found and did.
+#[derive(Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Repair {
+    /// What is, or was, damaged, in the words of [`Error::Corrupt`], in the order found. Empty: the log is whole.
+    pub damage: Vec<String>,
+    /// Whether the log was cut. Then it can be opened, and holds everything from before the first damage.
+    pub cut: bool,
+    /// Where the files are, as they were, that the log was cut in.
+    pub kept_in: Option<PathBuf>,
+}
+
+/// Checks the log in `dir`; with `accept_loss`, cuts a damaged one in front of the first damage.
+///
+/// What is lost then is that, and everything written after it, by any group, acknowledged or not: what remains is a
+/// prefix of the log. The files are kept as they were in the folder `damaged` inside. State machines may be ahead of the
+/// log afterwards: see [`Log::truncate`](crate::Log::truncate).
+///
+/// # Errors
+/// Those of [`Log::open`](crate::Log::open), save [`Error::Corrupt`].
+pub async fn repair(dir: impl AsRef<Path>, accept_loss: bool) -> Result<Repair, Error> {
+    let folder = Folder::new(dir.as_ref().to_owned());
+    let _lock = open::lock(&folder).await?;
+    let mut repair = Repair::default();
+    loop {
+        let generations = folder.list().await?.segments;
+        let damage = match open::survey(&folder, &generations).await {
+            Ok(_) => return Ok(repair),
+            Err(Trouble::Error(error)) => return Err(error),
+            Err(Trouble::Damage(damage)) => damage,
+        };
+        let cut_at = damage.whole_until;
+        repair.damage.push(describe(&folder, damage));
+        if !accept_loss {
+            return Ok(repair);
+        }
+        let aside = folder.dir.join(ASIDE);
+        fs::create_dir_all(&aside).await.map_err(Error::io("make", &aside))?;
+        cut(&folder, &generations, cut_at, &aside).await?;
+        repair.cut = true;
+        repair.kept_in = Some(aside);
+    }
+}
+
+fn describe(folder: &Folder, damage: Damage) -> String {
+    match open::corrupt(folder, damage) {
+        Error::Corrupt { segment, offset, what } => format!("{}: byte {offset}: {what}", segment.display()),
+        other => other.to_string(),
+    }
+}
+
+/// Takes everything from `at` on off the log. The newest segment goes first: whenever the power fails, what is left is
+/// the damaged log, less some of its end.
+async fn cut(folder: &Folder, generations: &[u32], at: Position, aside: &Path) -> Result<(), Error> {
+    for generation in generations.iter().rev().take_while(|generation| **generation >= at.generation) {
+        let path = folder.path_of(*generation);
+        let kept = unused(aside, &path).await?;
+        if *generation > at.generation || at.block == 0 {
+            fs::rename(&path, &kept).await.map_err(Error::io("put aside", &path))?;
+            continue;
+        }
+        copy(&path, &kept).await.map_err(Error::io("copy", &path))?;
+        let file = folder.open(&path, true).await.map_err(Error::io("open", &path))?;
+        let len = file.len().await.map_err(Error::io("look at", &path))?;
+        let blocks = (len / BLOCK_BYTES as u64) as u32;
+        open::zero(&file, at.block, blocks).await.map_err(Error::io("cut", &path))?;
+    }
+    Ok(())
+}
+
+/// A name in `aside` that an earlier repair has not taken.
+async fn unused(aside: &Path, path: &Path) -> Result<PathBuf, Error> {
+    let taken = fs::read_dir(aside).await.map_err(Error::io("list", aside))?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let names = std::iter::once(name.clone()).chain((2..).map(|number: u32| format!("{name}.{number}")));
+    let free = names.map(|name| aside.join(name)).find(|path| !taken.contains(path));
+    Ok(free.expect("there are more numbers than files"))
+}
+
+async fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    let (from, to) = (from.to_owned(), to.to_owned());
+    runtime::blocking(move || {
+        std::fs::copy(&from, &to)?;
+        std::fs::File::open(&to)?.sync_all()
+    })
+    .await
+}
