@@ -1,0 +1,166 @@
+//! The queue of photo jobs: the topic, the producer of the web tier, the consumer of the workers.
+//!
+//! What always holds: a job that [`Queue::publish`] says is published is on the brokers' disks (`acks=all`); a
+//! worker's place in the topic moves on only by [`commit`], after the job's end is stored. librdkafka reconnects by
+//! itself, with its own back-off.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{CommitMode, Consumer, ConsumerContext, StreamConsumer};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::BorrowedMessage;
+use rdkafka::producer::{FutureProducer, FutureRecord};
+
+use super::{BackOff, Unavailable};
+use crate::config::{StoresConfig, WorkerConfig};
+use crate::photo::{JOBS_TOPIC, Job, PhotoId, WORKERS_GROUP};
+
+/// A published job is on disk within this, or the request fails.
+const PUBLISH_DEADLINE_MS: u32 = 5000;
+/// An answer of a broker comes within this.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// The queue of messages on their way, in librdkafka: far more than uploads at once.
+const MESSAGES_WAITING_MAX: u32 = 10_000;
+/// A worker that has its job for longer than this is taken for dead: well above what the limits of
+/// [`crate::operations`] allow a job.
+const JOB_TIME_MAX: Duration = Duration::from_secs(300);
+
+/// The web tier's end.
+#[derive(Clone)]
+pub(crate) struct Queue {
+    producer: FutureProducer<Logging>,
+    has_topic: Arc<AtomicBool>,
+}
+
+impl Queue {
+    /// A producer, and the future that sees to the topic: spawn it. The broker need not be up.
+    pub(crate) fn new(stores: &StoresConfig) -> KafkaResult<(Self, impl Future<Output = ()> + Send + use<>)> {
+        let producer = client_config(stores, "web")
+            .set("acks", "all")
+            .set("message.timeout.ms", PUBLISH_DEADLINE_MS.to_string())
+            .set("queue.buffering.max.messages", MESSAGES_WAITING_MAX.to_string())
+            .set("linger.ms", "0")
+            .create_with_context(Logging)?;
+        let queue = Self { producer, has_topic: Arc::default() };
+        let (has_topic, topic) = (queue.has_topic.clone(), ensure_topic(stores)?);
+        let see_to_it = async move {
+            topic.await;
+            has_topic.store(true, Ordering::Release);
+        };
+        Ok((queue, see_to_it))
+    }
+
+    /// Puts the job of photo `id` on the brokers' disks. After an error it may be there all the same.
+    pub(crate) async fn publish(&self, id: PhotoId) -> Result<(), Unavailable> {
+        let unavailable = |reason: String| Unavailable { store: "queue", reason };
+        if !self.has_topic.load(Ordering::Acquire) {
+            return Err(unavailable(format!("topic {JOBS_TOPIC} is not there yet")));
+        }
+        let key = id.to_string();
+        let job = serde_json::to_string(&Job { photo: key.clone() }).expect("a job is JSON");
+        let record = FutureRecord::to(JOBS_TOPIC).key(&key).payload(&job);
+        match self.producer.send(record, Duration::ZERO).await {
+            Ok(_) => Ok(()),
+            Err((error, _)) => Err(unavailable(error.to_string())),
+        }
+    }
+}
+
+/// A member of the workers' group. Made before the topic is there, it finds it later.
+pub(crate) fn consumer(config: &WorkerConfig) -> KafkaResult<JobsConsumer> {
+    let consumer: JobsConsumer = client_config(&config.stores, &config.name)
+        .set("group.id", WORKERS_GROUP)
+        .set("session.timeout.ms", config.session_timeout_ms.to_string())
+        .set("heartbeat.interval.ms", (config.session_timeout_ms / 3).to_string())
+        .set(
+            "max.poll.interval.ms",
+            JOB_TIME_MAX.as_millis().max(config.session_timeout_ms.into()).to_string(),
+        )
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        // Jobs that were published before the group's first worker came are jobs too.
+        .set("auto.offset.reset", "earliest")
+        // Jobs are small and long: a worker must not hoard those that another could begin.
+        .set("queued.min.messages", "1")
+        .create_with_context(Logging)?;
+    consumer.subscribe(&[JOBS_TOPIC])?;
+    Ok(consumer)
+}
+
+/// What workers read from.
+pub(crate) type JobsConsumer = StreamConsumer<Logging>;
+
+/// Moves the group's place past `message`. Fails when the partition is another worker's by now, who does the job
+/// again: it does no harm.
+pub(crate) fn commit(consumer: &JobsConsumer, message: &BorrowedMessage<'_>) -> KafkaResult<()> {
+    consumer.commit_message(message, CommitMode::Sync)
+}
+
+/// Creates [`JOBS_TOPIC`] with the partitions of the configuration; trying again until it is there.
+pub(crate) fn ensure_topic(stores: &StoresConfig) -> KafkaResult<impl Future<Output = ()> + Send + use<>> {
+    let admin: AdminClient<Logging> = client_config(stores, "topic").create_with_context(Logging)?;
+    let partitions = i32::from(stores.photo_partitions);
+    Ok(async move {
+        let mut back_off = BackOff::new(Duration::from_millis(100), Duration::from_secs(2));
+        let options = AdminOptions::new()
+            .request_timeout(Some(REQUEST_TIMEOUT))
+            .operation_timeout(Some(REQUEST_TIMEOUT));
+        loop {
+            let topic = NewTopic::new(JOBS_TOPIC, partitions, TopicReplication::Fixed(1));
+            let failure = match admin.create_topics([&topic], &options).await.map(|mut results| results.pop())
+            {
+                Ok(Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)))) => return,
+                Ok(Some(Err((_, code)))) => code.to_string(),
+                Ok(None) => "no answer for the topic".to_string(),
+                Err(error) => error.to_string(),
+            };
+            tracing::debug!(topic = JOBS_TOPIC, failure, "can't create the topic; trying again");
+            back_off.pause().await;
+        }
+    })
+}
+
+fn client_config(stores: &StoresConfig, name: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", &stores.broker)
+        .set("client.id", name)
+        .set("socket.timeout.ms", REQUEST_TIMEOUT.as_millis().to_string())
+        .set("socket.connection.setup.timeout.ms", "2000")
+        .set("socket.keepalive.enable", "true")
+        .set("reconnect.backoff.ms", "50")
+        .set("reconnect.backoff.max.ms", "1000")
+        .set_log_level(RDKafkaLogLevel::Warning);
+    config
+}
+
+/// librdkafka's log lines as ours. It says on every try that a broker is away: that is debug.
+pub(crate) struct Logging;
+
+impl ClientContext for Logging {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::error!(facility, "librdkafka: {message}");
+            }
+            _ => tracing::debug!(facility, "librdkafka: {message}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AllBrokersDown) => {
+                tracing::warn!("the broker can't be reached; trying again");
+            }
+            Some(RDKafkaErrorCode::BrokerTransportFailure) => tracing::debug!("librdkafka: {reason}"),
+            _ => tracing::warn!(%error, "librdkafka: {reason}"),
+        }
+    }
+}
+
+impl ConsumerContext for Logging {}
