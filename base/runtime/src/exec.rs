@@ -29,13 +29,32 @@ use std::time::{Duration, Instant};
 /// How a core talks to the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Backend {
-    /// io_uring; epoll with one warning where it is not permitted.
+    /// What [`BACKEND_VARIABLE`] says; without it io_uring, or epoll with one warning where io_uring is not permitted.
     #[default]
     Auto,
     /// io_uring or an error.
     Ring,
     /// epoll, and threads for files.
     Epoll,
+}
+
+/// Environment variable that decides for [`Backend::Auto`]: `ring`, `epoll` or `auto`.
+pub const BACKEND_VARIABLE: &str = "MILLRACE_IO";
+
+/// What [`Backend::Auto`] stands for in this process.
+fn backend_of_environment() -> Backend {
+    match std::env::var(BACKEND_VARIABLE).as_deref() {
+        Ok("ring") => Backend::Ring,
+        Ok("epoll") => Backend::Epoll,
+        Ok("auto" | "") | Err(_) => Backend::Auto,
+        Ok(other) => {
+            static WARNED: Once = Once::new();
+            WARNED.call_once(|| {
+                tracing::warn!("{BACKEND_VARIABLE}={other} is none of ring, epoll, auto; taken for auto")
+            });
+            Backend::Auto
+        }
+    }
 }
 
 /// How a core is set up.
@@ -130,7 +149,11 @@ impl Core {
             || pool(true).and_then(|pool| Driver::ring(pool.clone(), &wake).map(|driver| (driver, pool)));
         let epoll =
             || pool(false).and_then(|pool| Driver::epoll(pool.clone(), &wake).map(|driver| (driver, pool)));
-        let (driver, pool) = match options.backend {
+        let backend = match options.backend {
+            Backend::Auto => backend_of_environment(),
+            other => other,
+        };
+        let (driver, pool) = match backend {
             Backend::Ring => ring()?,
             Backend::Epoll => epoll()?,
             Backend::Auto => ring().or_else(|error| {

@@ -53,5 +53,6 @@ pub use blocking::blocking;
 pub use buf::{AlignedBuf, BLOCK_BYTES, Lease, Segment};
 pub use entropy::{random_bytes, random_u64};
 pub use exec::{
-    Backend, JoinHandle, Options, block_on, cores, io_uring_permitted, spawn, spawn_core, turn_end, yield_now,
+    BACKEND_VARIABLE, Backend, JoinHandle, Options, block_on, cores, io_uring_permitted, spawn, spawn_core,
+    turn_end, yield_now,
 };
