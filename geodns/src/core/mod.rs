@@ -8,11 +8,13 @@
 //! | `prepared` | such an answer, sent behind a question |
 //! | [`pool`] | which address of several |
 //! | [`respond`] | from query to response |
+//! | [`frames`] | messages on a stream |
 //!
 //! What always holds: answers are prepared when zones are loaded; a query costs one to a few table look-ups and one copy, and
 //! no allocation. Nothing here knows sockets, clocks or threads.
 
 pub mod catalogue;
+pub mod frames;
 pub mod pool;
 mod prepare;
 mod prepared;
