@@ -25,6 +25,9 @@ use super::store::HEAD_BYTES;
 pub const RETRIEVAL_BYTES_MAX: usize = 4 << 20;
 /// Answers of so many bytes are sent before more commands are looked at.
 pub const ANSWERS_BYTES: usize = 256 << 10;
+/// The first byte of a client that speaks the binary protocol, which is not there yet: it is closed on, since an
+/// answer in text would mean nothing to it.
+const BINARY_PROTOCOL: u8 = 0x80;
 /// So many keys of one retrieval are looked up before others get their turn.
 const KEYS_PER_TURN: usize = 4096;
 /// `cache_memlimit` takes no less, in MiB.
@@ -65,12 +68,14 @@ enum State {
 pub struct Session {
     cache: Arc<Cache>,
     state: State,
+    /// Nothing was received yet.
+    fresh: bool,
 }
 
 impl Session {
     /// A fresh connection.
     pub fn new(cache: Arc<Cache>) -> Session {
-        Session { cache, state: State::Line(Vec::new()) }
+        Session { cache, state: State::Line(Vec::new()), fresh: true }
     }
 
     /// Whether nothing is half received.
@@ -80,6 +85,9 @@ impl Session {
 
     /// Takes bytes off the front of `input` and appends answers to `out`.
     pub fn step(&mut self, input: &mut &[u8], now: Now, out: &mut Vec<u8>) -> Step {
+        if std::mem::take(&mut self.fresh) && input.first() == Some(&BINARY_PROTOCOL) {
+            return Step::Close;
+        }
         loop {
             if out.len() >= ANSWERS_BYTES {
                 return Step::Full;
