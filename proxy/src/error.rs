@@ -21,6 +21,14 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A certificate or key that cannot be served.
+    #[error("TLS for {address}: {source}")]
+    Tls {
+        /// The listener's address.
+        address: String,
+        /// Why.
+        source: tls::Error,
+    },
     /// A core could not be started, or ended by itself.
     #[error("core {core}: {source}")]
     Core {
