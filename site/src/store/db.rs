@@ -1,8 +1,9 @@
 //! The database: one connection of a Redis Cluster client, shared by all requests, watched and remade.
 //!
 //! What always holds: a query ends within its deadline; while no connection is to be had it fails at once.
-//! [`watch`] makes the connection, asks it something every [`PROBE_INTERVAL`], and makes it anew when it does not
-//! answer: the client finds moved slots and restarted nodes by itself, but not its way out of every outage.
+//! [`watch`] makes the connection, asks it something every [`PROBE_INTERVAL`], and makes another when it does not
+//! answer: the client finds moved slots and restarted nodes by itself, but not its way out of every outage. The old
+//! one serves until there is another: with one shard away, the others' keys are still answered.
 
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -85,12 +86,12 @@ impl Database {
         }
     }
 
-    fn set_connection(&self, connection: Option<ClusterConnection>) {
-        *self.shared.connection.write().expect("no panic under this lock") = connection;
+    fn set_connection(&self, connection: ClusterConnection) {
+        *self.shared.connection.write().expect("no panic under this lock") = Some(connection);
     }
 
-    fn is_connected(&self) -> bool {
-        self.shared.connection.read().expect("no panic under this lock").is_some()
+    fn set_answered(&self) {
+        *self.shared.answered.write().expect("no panic under this lock") = Instant::now();
     }
 }
 
@@ -98,34 +99,27 @@ fn unavailable(reason: impl std::fmt::Display) -> Unavailable {
     Unavailable { store: "database", reason: reason.to_string() }
 }
 
-/// Makes and keeps the connection of `database`, for ever: spawn it, abort it.
+/// Makes and keeps the connection of `database`, for ever: spawn it.
 pub(crate) async fn watch(database: Database, nodes: Vec<String>) {
-    let mut failed = 0;
+    // As if it had failed: there is no connection yet.
+    let mut failed = PROBES_FAILED_MAX;
     let mut back_off = fresh_back_off();
-    // Nothing has been said about an outage that has not begun.
-    let mut down = false;
-    loop {
-        let outcome = match database.is_connected() {
-            true => probe(&database).await,
-            false => connect(&database, &nodes).await,
-        };
-        match outcome {
+    let mut is_told = false;
+    for number in 0_u64.. {
+        match probe_or_connect(&database, &nodes, number, failed).await {
             Ok(()) => {
-                if down {
+                if is_told {
                     tracing::info!(nodes = nodes.join(","), "the database answers");
                 }
-                (failed, down, back_off) = (0, false, fresh_back_off());
-                *database.shared.answered.write().expect("no panic under this lock") = Instant::now();
+                (failed, is_told, back_off) = (0, false, fresh_back_off());
+                database.set_answered();
                 tokio::time::sleep(PROBE_INTERVAL).await;
             }
             Err(error) => {
                 failed += 1;
-                if !down {
+                if !is_told {
                     tracing::warn!(nodes = nodes.join(","), %error, "the database can't be reached; trying again");
-                    down = true;
-                }
-                if failed >= PROBES_FAILED_MAX {
-                    database.set_connection(None);
+                    is_told = true;
                 }
                 back_off.pause().await;
             }
@@ -137,13 +131,21 @@ fn fresh_back_off() -> BackOff {
     BackOff::new(Duration::from_millis(50), PROBE_INTERVAL)
 }
 
-/// A read of a key: it goes the way that requests go, to one shard. Another shard's loss shows in its own requests
-/// and must not take the web server out of the proxy's rotation.
-async fn probe(database: &Database) -> Result<(), Unavailable> {
-    database.query::<i64>(redis::cmd("EXISTS").arg("seed:users")).await.map(drop)
+async fn probe_or_connect(
+    database: &Database,
+    nodes: &[String],
+    number: u64,
+    failed: u32,
+) -> Result<(), Unavailable> {
+    if failed >= PROBES_FAILED_MAX {
+        database.set_connection(connect(nodes).await?);
+    }
+    // A read of a key goes the way that requests go. Another key each time, hence another shard: the loss of one
+    // shows in its own requests and must not take the web server out of the proxy's rotation.
+    database.query::<i64>(redis::cmd("EXISTS").arg(format!("probe:{number}"))).await.map(drop)
 }
 
-async fn connect(database: &Database, nodes: &[String]) -> Result<(), Unavailable> {
+async fn connect(nodes: &[String]) -> Result<ClusterConnection, Unavailable> {
     let client = ClusterClient::builder(nodes.iter().map(|node| format!("redis://{node}")))
         .connection_timeout(CONNECT_TIMEOUT)
         .response_timeout(LARGE_DEADLINE)
@@ -152,10 +154,8 @@ async fn connect(database: &Database, nodes: &[String]) -> Result<(), Unavailabl
         .max_retry_wait(RETRY_WAIT_MS.1)
         .build()
         .map_err(unavailable)?;
-    let connection = timeout(SMALL_DEADLINE, client.get_async_connection())
+    timeout(SMALL_DEADLINE, client.get_async_connection())
         .await
         .map_err(|_| unavailable("no node could be connected in time"))?
-        .map_err(unavailable)?;
-    database.set_connection(Some(connection));
-    probe(database).await.inspect_err(|_| database.set_connection(None))
+        .map_err(unavailable)
 }

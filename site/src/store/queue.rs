@@ -4,8 +4,8 @@
 //! worker's place in the topic moves on only by [`commit`], after the job's end is stored. librdkafka reconnects by
 //! itself, with its own back-off.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -15,6 +15,7 @@ use rdkafka::consumer::{CommitMode, Consumer, ConsumerContext, StreamConsumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::producer::{FutureProducer, FutureRecord};
+use tokio::time::Instant;
 
 use super::{BackOff, Unavailable};
 use crate::config::{StoresConfig, WorkerConfig};
@@ -26,6 +27,8 @@ const PUBLISH_DEADLINE_MS: u32 = 5000;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// The queue of messages on their way, in librdkafka: far more than uploads at once.
 const MESSAGES_WAITING_MAX: u32 = 10_000;
+/// That a broker is away is told this often.
+const REPEAT_AFTER: Duration = Duration::from_secs(30);
 /// A worker that has its job for longer than this is taken for dead: well above what the limits of
 /// [`crate::operations`] allow a job.
 const JOB_TIME_MAX: Duration = Duration::from_secs(300);
@@ -45,7 +48,7 @@ impl Queue {
             .set("message.timeout.ms", PUBLISH_DEADLINE_MS.to_string())
             .set("queue.buffering.max.messages", MESSAGES_WAITING_MAX.to_string())
             .set("linger.ms", "0")
-            .create_with_context(Logging)?;
+            .create_with_context(Logging::default())?;
         let queue = Self { producer, has_topic: Arc::default() };
         let (has_topic, topic) = (queue.has_topic.clone(), ensure_topic(stores)?);
         let see_to_it = async move {
@@ -87,7 +90,7 @@ pub(crate) fn consumer(config: &WorkerConfig) -> KafkaResult<JobsConsumer> {
         .set("auto.offset.reset", "earliest")
         // Jobs are small and long: a worker must not hoard those that another could begin.
         .set("queued.min.messages", "1")
-        .create_with_context(Logging)?;
+        .create_with_context(Logging::default())?;
     consumer.subscribe(&[JOBS_TOPIC])?;
     Ok(consumer)
 }
@@ -103,7 +106,8 @@ pub(crate) fn commit(consumer: &JobsConsumer, message: &BorrowedMessage<'_>) -> 
 
 /// Creates [`JOBS_TOPIC`] with the partitions of the configuration; trying again until it is there.
 pub(crate) fn ensure_topic(stores: &StoresConfig) -> KafkaResult<impl Future<Output = ()> + Send + use<>> {
-    let admin: AdminClient<Logging> = client_config(stores, "topic").create_with_context(Logging)?;
+    let admin: AdminClient<Logging> =
+        client_config(stores, "topic").create_with_context(Logging::default())?;
     let partitions = i32::from(stores.photo_partitions);
     Ok(async move {
         let mut back_off = BackOff::new(Duration::from_millis(100), Duration::from_secs(2));
@@ -139,8 +143,22 @@ fn client_config(stores: &StoresConfig, name: &str) -> ClientConfig {
     config
 }
 
-/// librdkafka's log lines as ours. It says on every try that a broker is away: that is debug.
-pub(crate) struct Logging;
+/// librdkafka's log lines as ours. It says on every try that a broker is away; we say it every [`REPEAT_AFTER`].
+#[derive(Default)]
+pub(crate) struct Logging {
+    told: Mutex<Option<Instant>>,
+}
+
+impl Logging {
+    fn is_time_to_tell(&self) -> bool {
+        let mut told = self.told.lock().expect("no panic under this lock");
+        let is_time = told.is_none_or(|told| told.elapsed() >= REPEAT_AFTER);
+        if is_time {
+            *told = Some(Instant::now());
+        }
+        is_time
+    }
+}
 
 impl ClientContext for Logging {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -154,10 +172,12 @@ impl ClientContext for Logging {
 
     fn error(&self, error: KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::AllBrokersDown) => {
+            Some(RDKafkaErrorCode::AllBrokersDown) if self.is_time_to_tell() => {
                 tracing::warn!("the broker can't be reached; trying again");
             }
-            Some(RDKafkaErrorCode::BrokerTransportFailure) => tracing::debug!("librdkafka: {reason}"),
+            Some(RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure) => {
+                tracing::debug!("librdkafka: {reason}");
+            }
             _ => tracing::warn!(%error, "librdkafka: {reason}"),
         }
     }

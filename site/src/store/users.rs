@@ -21,7 +21,7 @@ const BUCKET_IDS: u32 = 1000;
 const LOCK_TTL: Duration = Duration::from_secs(10);
 /// Who waits longer for a lock is told that the user is busy.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
-/// That the seed is in. The database's probe reads it too.
+/// That the seed is in.
 const SEEDED_KEY: &str = "seed:users";
 const BUCKETS_KEY: &str = "users:buckets";
 

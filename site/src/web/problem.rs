@@ -3,7 +3,8 @@
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::store::Unavailable;
 use crate::user::InvalidUser;
@@ -18,6 +19,18 @@ pub(super) struct Problem {
     detail: String,
     members: Map<String, Value>,
     headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// Its body.
+#[derive(Serialize)]
+struct Document {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    #[serde(flatten)]
+    members: Map<String, Value>,
 }
 
 impl Problem {
@@ -91,15 +104,16 @@ impl From<InvalidUser> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut document = json!({
-            "type": "about:blank",
-            "title": self.status.canonical_reason().unwrap_or("Error"),
-            "status": self.status.as_u16(),
-            "detail": self.detail,
-        });
-        document.as_object_mut().expect("made an object above").extend(self.members);
+        let document = Document {
+            kind: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            detail: self.detail,
+            members: self.members,
+        };
+        let document = serde_json::to_string(&document).expect("a problem is JSON");
         let fixed = [(header::CONTENT_TYPE, "application/problem+json"), (header::CACHE_CONTROL, "no-store")];
-        let mut response = (self.status, fixed, document.to_string()).into_response();
+        let mut response = (self.status, fixed, document).into_response();
         response.headers_mut().extend(self.headers);
         response
     }
