@@ -74,7 +74,7 @@ impl Queue {
     }
 }
 
-/// A member of the workers' group. Made before the topic is there, it finds it later.
+/// A member of the workers' group. Make it when the topic is there.
 pub(crate) fn consumer(config: &WorkerConfig) -> KafkaResult<JobsConsumer> {
     let consumer: JobsConsumer = client_config(&config.stores, &config.name)
         .set("group.id", WORKERS_GROUP)
@@ -88,8 +88,6 @@ pub(crate) fn consumer(config: &WorkerConfig) -> KafkaResult<JobsConsumer> {
         .set("enable.auto.offset.store", "false")
         // Jobs that were published before the group's first worker came are jobs too.
         .set("auto.offset.reset", "earliest")
-        // Jobs are small and long: a worker must not hoard those that another could begin.
-        .set("queued.min.messages", "1")
         .create_with_context(Logging::default())?;
     consumer.subscribe(&[JOBS_TOPIC])?;
     Ok(consumer)
@@ -104,29 +102,42 @@ pub(crate) fn commit(consumer: &JobsConsumer, message: &BorrowedMessage<'_>) -> 
     consumer.commit_message(message, CommitMode::Sync)
 }
 
-/// Creates [`JOBS_TOPIC`] with the partitions of the configuration; trying again until it is there.
+/// Sees that [`JOBS_TOPIC`] is there, creating it with the partitions of the configuration where it is not; trying
+/// again until it is.
 pub(crate) fn ensure_topic(stores: &StoresConfig) -> KafkaResult<impl Future<Output = ()> + Send + use<>> {
     let admin: AdminClient<Logging> =
         client_config(stores, "topic").create_with_context(Logging::default())?;
+    let admin = Arc::new(admin);
     let partitions = i32::from(stores.photo_partitions);
     Ok(async move {
         let mut back_off = BackOff::new(Duration::from_millis(100), Duration::from_secs(2));
-        let options = AdminOptions::new()
-            .request_timeout(Some(REQUEST_TIMEOUT))
-            .operation_timeout(Some(REQUEST_TIMEOUT));
         loop {
-            let topic = NewTopic::new(JOBS_TOPIC, partitions, TopicReplication::Fixed(1));
-            let failure = match admin.create_topics([&topic], &options).await.map(|mut results| results.pop())
-            {
-                Ok(Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)))) => return,
-                Ok(Some(Err((_, code)))) => code.to_string(),
-                Ok(None) => "no answer for the topic".to_string(),
-                Err(error) => error.to_string(),
-            };
-            tracing::debug!(topic = JOBS_TOPIC, failure, "can't create the topic; trying again");
+            match has_topic_or_create(&admin, partitions).await {
+                Ok(()) => return,
+                Err(error) => tracing::debug!(topic = JOBS_TOPIC, %error, "no topic yet; trying again"),
+            }
             back_off.pause().await;
         }
     })
+}
+
+async fn has_topic_or_create(admin: &Arc<AdminClient<Logging>>, partitions: i32) -> KafkaResult<()> {
+    let asking = admin.clone();
+    // All topics: asking for one by name might create it, with the broker's number of partitions.
+    let listed = tokio::task::spawn_blocking(move || asking.inner().fetch_metadata(None, REQUEST_TIMEOUT));
+    let listed = listed.await.expect("librdkafka does not panic")?;
+    if listed.topics().iter().any(|topic| topic.name() == JOBS_TOPIC) {
+        return Ok(());
+    }
+    let topic = NewTopic::new(JOBS_TOPIC, partitions, TopicReplication::Fixed(1));
+    let options =
+        AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT));
+    match admin.create_topics([&topic], &options).await?.pop() {
+        Some(Err((_, code))) if code != RDKafkaErrorCode::TopicAlreadyExists => {
+            Err(KafkaError::AdminOp(code))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn client_config(stores: &StoresConfig, name: &str) -> ClientConfig {

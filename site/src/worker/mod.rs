@@ -68,7 +68,12 @@ async fn work(config: WorkerConfig, service: &ops::Service) -> Result<(), Error>
         move || database.check()
     });
 
+    // A group that subscribes to a topic that is not there yet learns of it late.
     let topic = queue::ensure_topic(&config.stores).map_err(kafka)?;
+    tokio::select! {
+        () = service.stop().requested() => return Ok(()),
+        () = topic => {}
+    }
     let (stop, stopped) = watch::channel(false);
     let mut members = Vec::new();
     for _ in 0..config.jobs_at_once {
@@ -76,17 +81,9 @@ async fn work(config: WorkerConfig, service: &ops::Service) -> Result<(), Error>
         let worker = Worker { photos: Photos { db: database.clone() }, metrics: metrics.clone() };
         members.push(tokio::spawn(worker.take_jobs(consumer, stopped.clone())));
     }
-    // The topic is seen to beside the consumers: they find it when it is there.
-    let ready = async {
-        topic.await;
-        service.ready();
-        tracing::info!(name = config.name, jobs_at_once = config.jobs_at_once, "taking photo jobs");
-        std::future::pending::<()>().await;
-    };
-    tokio::select! {
-        () = service.stop().requested() => {}
-        () = ready => {}
-    }
+    service.ready();
+    tracing::info!(name = config.name, jobs_at_once = config.jobs_at_once, "taking photo jobs");
+    service.stop().requested().await;
     stop.send_replace(true);
     let drained = timeout(config.drain(), futures_util::future::join_all(members)).await;
     if drained.is_err() {
