@@ -12,7 +12,8 @@ pub const SECTOR_BYTES: usize = 512;
 /// command around it. Beyond: [`Error::TooLarge`](crate::Error::TooLarge).
 pub const ENTRY_BYTES_MAX: usize = 16 * 1024 * 1024 + 64 * 1024;
 
-/// Bytes proposed and not yet durable. Beyond: [`Error::Full`](crate::Error::Full); `Log::room` waits.
+/// Bytes proposed and not yet durable, and never more than there is a place for in segments that are ready. Beyond:
+/// [`Error::Full`](crate::Error::Full); `Log::room` waits.
 pub const PROPOSED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Bytes of records in one batch, save that one entry that is larger goes alone.
@@ -60,7 +61,7 @@ const _: () = {
     let blocks = SEGMENT_BYTES_MIN / BLOCK_BYTES as u64;
     let payload = 3968;
     let largest = (SEGMENT_BYTES_MIN / 2 + SEGMENT_BYTES_MIN / 8 + 1024) / payload + 1;
-    assert!(1 + largest + RESERVED_BLOCKS as u64 <= blocks);
+    assert!(1 + largest + 2 + RESERVED_BLOCKS as u64 <= blocks);
     assert!(SEGMENT_BYTES_MIN.is_multiple_of(BLOCK_BYTES as u64) && BLOCK_BYTES.is_multiple_of(SECTOR_BYTES));
     assert!(ENTRY_BYTES_MAX <= PROPOSED_BYTES_MAX);
 };

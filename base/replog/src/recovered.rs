@@ -1,6 +1,6 @@
 //! The entries that a log held when it was opened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
@@ -8,49 +8,66 @@ use crate::{GroupId, Index};
 
 /// The entries that were in the log and not truncated, in log order. All of them are committed.
 ///
-/// It holds them all in memory; `Log::open_with` hands them over one by one instead.
+/// It holds them all in memory, and those of one batch share theirs: copy what you keep for long. `Log::open_with` hands
+/// them over one by one instead.
 #[derive(Debug, Default)]
 pub struct Recovered {
-    entries: Vec<(GroupId, Index, Bytes)>,
+    /// The group of each entry, in log order; those of groups that were taken out are passed over.
+    order: Vec<GroupId>,
+    groups: BTreeMap<GroupId, VecDeque<(Index, Bytes)>>,
 }
 
 impl Recovered {
     pub(crate) fn push(&mut self, group: GroupId, index: Index, bytes: Bytes) {
-        self.entries.push((group, index, bytes));
+        self.order.push(group);
+        self.groups.entry(group).or_default().push_back((index, bytes));
     }
 
     /// The groups that have entries here, each with its first and last index.
     pub fn groups(&self) -> BTreeMap<GroupId, (Index, Index)> {
-        let mut groups = BTreeMap::new();
-        for (group, index, _) in &self.entries {
-            groups.entry(*group).or_insert((*index, *index)).1 = *index;
-        }
-        groups
+        let ends = |entries: &VecDeque<(Index, Bytes)>| Some((entries.front()?.0, entries.back()?.0));
+        self.groups.iter().filter_map(|(group, entries)| Some((*group, ends(entries)?))).collect()
     }
 
     /// Takes out the entries of one group, in order. Empty when it has none.
     pub fn take(&mut self, group: GroupId) -> Vec<(Index, Bytes)> {
-        let taken = self.entries.extract_if(.., |(of, _, _)| *of == group);
-        taken.map(|(_, index, bytes)| (index, bytes)).collect()
+        self.groups.remove(&group).map(Vec::from).unwrap_or_default()
     }
 
     /// How many entries there are.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.groups.values().map(VecDeque::len).sum()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.groups.is_empty()
+    }
+
+    /// All entries that were not taken out, in log order.
+    pub fn into_entries(mut self) -> impl Iterator<Item = (GroupId, Index, Bytes)> {
+        self.order.into_iter().filter_map(move |group| {
+            let (index, bytes) = self.groups.get_mut(&group)?.pop_front()?;
+            Some((group, index, bytes))
+        })
     }
 }
 
-impl IntoIterator for Recovered {
-    type Item = (GroupId, Index, Bytes);
-    type IntoIter = std::vec::IntoIter<Self::Item>;
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// All entries in log order.
-    fn into_iter(self) -> Self::IntoIter {
-        self.entries.into_iter()
+    #[test]
+    fn entries_come_in_log_order_without_what_was_taken() {
+        let mut recovered = Recovered::default();
+        for (group, index) in [(1, 5), (2, 1), (3, 9), (1, 6), (2, 2)] {
+            recovered.push(GroupId(group), Index(index), Bytes::new());
+        }
+        assert_eq!(recovered.len(), 5);
+        assert_eq!(recovered.groups()[&GroupId(1)], (Index(5), Index(6)));
+        assert_eq!(recovered.take(GroupId(3)), [(Index(9), Bytes::new())]);
+        assert_eq!(recovered.take(GroupId(3)), []);
+        let rest: Vec<_> = recovered.into_entries().map(|(group, index, _)| (group.0, index.0)).collect();
+        assert_eq!(rest, [(1, 5), (2, 1), (1, 6), (2, 2)]);
     }
 }

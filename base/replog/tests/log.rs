@@ -1,41 +1,15 @@
 //! A log on real files, on both backends: what is committed comes back, in order, once.
 
+mod support;
+
 use std::cell::RefCell;
-use std::path::Path;
 use std::rc::Rc;
 
 use replog::{Error, GroupId, Index, Log, Options, limits};
-use runtime::Backend;
+use support::{files, on_each, small};
 
 const A: GroupId = GroupId(1);
 const B: GroupId = GroupId(2);
-
-fn small(dir: &Path) -> Options {
-    let mut options = Options::new(dir);
-    options.segment_bytes = limits::SEGMENT_BYTES_MIN;
-    options
-}
-
-fn on(backend: Backend, main: impl AsyncFnOnce(&Path)) {
-    let dir = tempfile::tempdir().expect("a folder");
-    let options = runtime::Options { backend, ..runtime::Options::default() };
-    runtime::block_on(&options, main(&dir.path().join("wal/0"))).expect("the backend is there");
-}
-
-fn on_each(main: impl AsyncFn(&Path)) {
-    on(Backend::Epoll, async |dir| main(dir).await);
-    on(Backend::Auto, main);
-}
-
-fn files(dir: &Path, kind: &str) -> Vec<String> {
-    let mut names: Vec<String> = std::fs::read_dir(dir)
-        .expect("the folder is there")
-        .map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"))
-        .filter(|name| name.ends_with(kind))
-        .collect();
-    names.sort();
-    names
-}
 
 #[test]
 fn committed_entries_come_back_in_order() {
@@ -124,6 +98,7 @@ fn segments_roll_and_are_used_again_once_truncated() {
     on_each(async |dir| {
         let (log, _) = Log::open(small(dir)).await.expect("a new log");
         for round in 1..=60 {
+            log.room_for(30_000).await.expect("open");
             let index = log.propose(A, vec![round as u8; 30_000]).expect("taken");
             log.wait_committed(A, index).await.expect("committed");
             if round % 7 == 0 {
@@ -160,7 +135,7 @@ fn the_largest_entry_spans_blocks_and_a_larger_one_is_refused() {
         let (log, _) = Log::open(Options::new(dir)).await.expect("a new log");
         let bytes: Vec<u8> = (0..limits::ENTRY_BYTES_MAX).map(|at| (at / 5) as u8).collect();
         for _ in 0..5 {
-            log.room().await.expect("open");
+            log.room_for(bytes.len()).await.expect("open");
             let index = log.propose(A, bytes.clone()).expect("taken");
             log.wait_committed(A, index).await.expect("committed");
         }
@@ -181,7 +156,9 @@ fn the_largest_entry_spans_blocks_and_a_larger_one_is_refused() {
 #[test]
 fn the_queue_is_bounded_and_room_comes_back() {
     on_each(async |dir| {
-        let (log, _) = Log::open(Options::new(dir)).await.expect("a new log");
+        let mut options = Options::new(dir);
+        options.segment_bytes = 128 << 20;
+        let (log, _) = Log::open(options).await.expect("a new log");
         let entry = bytes::Bytes::from(vec![1; 8 << 20]);
         while log.propose(A, entry.clone()).is_ok() {}
         assert!(matches!(log.propose(A, entry.clone()), Err(Error::Full)));

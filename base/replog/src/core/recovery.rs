@@ -146,8 +146,13 @@ impl Recovery {
             {
                 return Err(damage.clone());
             }
-            let next = tails.get(at + 1).and_then(|tail| tail.begins);
-            if let Some(damage) = judge_tail(segment.held.generation, &tails[at], next, at < used) {
+            // One whose header is wrong already says nothing about the segment before it.
+            let next = self.done.get(at + 1).zip(tails.get(at + 1));
+            let next =
+                next.filter(|(segment, _)| segment.contradiction.as_ref().is_none_or(|is| is.at.block > 0));
+            let begins = next.and_then(|(_, tail)| tail.begins);
+            let followed = next.is_some() && at < used;
+            if let Some(damage) = judge_tail(segment.held.generation, &tails[at], begins, followed) {
                 return Err(damage);
             }
             if let Some(damage) = &segment.contradiction {

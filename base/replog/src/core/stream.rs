@@ -63,8 +63,8 @@ pub(crate) struct Stream {
     queue: VecDeque<(GroupId, Index, Bytes)>,
     /// Bytes of entries that are queued or in flight.
     proposed_bytes: usize,
-    /// Blocks that the queue would take were each entry written alone: what it can take at most.
-    queued_blocks: u64,
+    /// Bytes of the records that are queued.
+    queued_bytes: usize,
     flight: Option<Flight>,
     /// Oldest first; the last is being written.
     segments: VecDeque<Held>,
@@ -72,7 +72,18 @@ pub(crate) struct Stream {
     /// Truncations that no batch carries yet.
     truncations: BTreeMap<GroupId, Index>,
     sealed: bool,
-    short_of_space: bool,
+    next: Next,
+}
+
+/// How it stands with the segment behind the current one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// It is being made.
+    Making,
+    /// It is there.
+    Ready,
+    /// The disk has no room for it.
+    NoSpace,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -128,29 +139,19 @@ impl Stream {
             groups,
             queue: VecDeque::new(),
             proposed_bytes: 0,
-            queued_blocks: 0,
+            queued_bytes: 0,
             flight: None,
             segments,
             durable,
             truncations: BTreeMap::new(),
             sealed,
-            short_of_space: false,
+            next: Next::Making,
         }
     }
 
     /// Queues an entry and gives it its index.
     pub(crate) fn propose(&mut self, group: GroupId, bytes: Bytes) -> Result<Index, Refusal> {
-        let entry_max = limits::entry_bytes_max(self.segment_bytes());
-        if bytes.len() > entry_max {
-            return Err(Refusal::TooLarge { max: entry_max });
-        }
-        if !self.room_for(bytes.len()) {
-            return Err(Refusal::Full);
-        }
-        let blocks = u64::from(batch::blocks_for(RECORD_HEAD_BYTES + bytes.len()));
-        if self.short_of_space && self.queued_blocks + blocks > u64::from(self.blocks_left_for_entries()) {
-            return Err(Refusal::ReadOnly);
-        }
+        self.place_for(bytes.len())?;
         let groups_max = self.groups_max();
         if !self.groups.contains_key(&group) && self.groups.len() >= groups_max {
             return Err(Refusal::TooManyGroups { max: groups_max });
@@ -159,15 +160,30 @@ impl Stream {
         state.last = state.last.next();
         let index = state.last;
         self.proposed_bytes += cost(bytes.len());
-        self.queued_blocks += blocks;
+        self.queued_bytes += RECORD_HEAD_BYTES + bytes.len();
         self.queue.push_back((group, index, bytes));
         Ok(index)
     }
 
-    /// Whether an entry of this many bytes would be taken now, as far as the queue's bound goes. One entry is taken
-    /// whenever nothing waits.
-    pub(crate) fn room_for(&self, bytes: usize) -> bool {
-        self.proposed_bytes == 0 || self.proposed_bytes + cost(bytes) <= PROPOSED_BYTES_MAX
+    /// Whether an entry of this many bytes would be taken now. What is taken has a place on the disk, so that a full disk
+    /// is never met by it: in what is left of the current segment, or in a next one that is ready.
+    pub(crate) fn place_for(&self, bytes: usize) -> Result<(), Refusal> {
+        let max = limits::entry_bytes_max(self.segment_bytes());
+        if bytes > max {
+            return Err(Refusal::TooLarge { max });
+        }
+        if self.proposed_bytes > 0 && self.proposed_bytes + cost(bytes) > PROPOSED_BYTES_MAX {
+            return Err(Refusal::Full);
+        }
+        let waiting = self.queued_bytes + RECORD_HEAD_BYTES * (1 + self.truncations.len()) + bytes;
+        let fits = |blocks: u32, checkpoint: usize| blocks_at_most(checkpoint + waiting) <= blocks;
+        let in_next = self.segment_blocks - 1 - RESERVED_BLOCKS;
+        match self.next {
+            _ if fits(self.blocks_left_for_entries(), self.checkpoint_bytes()) => Ok(()),
+            Next::Ready if fits(in_next, self.groups_bytes()) => Ok(()),
+            Next::Ready | Next::Making => Err(Refusal::Full),
+            Next::NoSpace => Err(Refusal::ReadOnly),
+        }
     }
 
     pub(crate) fn last(&self, group: GroupId) -> Index {
@@ -186,9 +202,14 @@ impl Stream {
         self.active().generation
     }
 
-    /// Whether the disk had no room for a next segment: entries are then taken only while the current one has room.
-    pub(crate) fn set_short_of_space(&mut self, short: bool) {
-        self.short_of_space = short;
+    /// How it stands with the next segment. A roll sets it back to `Making`.
+    pub(crate) fn set_next(&mut self, next: Next) {
+        self.next = next;
+    }
+
+    /// Whether the current segment is more than half full.
+    pub(crate) fn needs_next_soon(&self) -> bool {
+        self.blocks_left() < self.segment_blocks / 2
     }
 
     /// Whether proposals wait or are being written.
@@ -276,6 +297,7 @@ impl Stream {
         assert!(self.flight.is_none(), "one batch at a time");
         let generation = self.active_generation().checked_add(1).expect("2^32 segments are never reached");
         self.segments.push_back(Held { generation, end: 1, last_of: BTreeMap::new() });
+        self.next = Next::Making;
     }
 
     /// Takes a segment that no group needs any more off the log, the oldest first.
@@ -334,7 +356,12 @@ impl Stream {
     }
 
     fn checkpoint_bytes(&self) -> usize {
-        if self.begins_segment() { self.groups.len() * (RECORD_HEAD_BYTES + 8) } else { 0 }
+        if self.begins_segment() { self.groups_bytes() } else { 0 }
+    }
+
+    /// Bytes that the state of all groups takes, one more that may come with a proposal among them.
+    fn groups_bytes(&self) -> usize {
+        (self.groups.len() + 1) * (RECORD_HEAD_BYTES + 8)
     }
 
     /// Plans the next batch: of at most `blocks_max` blocks, save that a segment's first batch always holds all groups.
@@ -366,7 +393,7 @@ impl Stream {
             body_bytes += record;
             entry_bytes += cost(bytes.len());
             entries += 1;
-            self.queued_blocks -= u64::from(batch::blocks_for(record));
+            self.queued_bytes -= record;
             commits.insert(group, index);
             records.push(Record::Entry { group, index, bytes });
         }
@@ -399,6 +426,13 @@ impl Group {
             truncated_durable: state.truncated,
         }
     }
+}
+
+/// The most blocks that records of so many bytes take, in however many batches they are written: all that wait go into
+/// one batch up to its bound, so two batches that follow each other have more than [`BATCH_BYTES_MAX`] between them.
+fn blocks_at_most(bytes: usize) -> u32 {
+    let batches = 2 * (bytes / BATCH_BYTES_MAX) as u32 + 2;
+    batch::blocks_for(bytes) + batches
 }
 
 /// What a waiting entry counts for: an empty one is not free.

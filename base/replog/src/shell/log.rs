@@ -146,7 +146,8 @@ impl Log {
     ///
     /// # Errors
     /// Nothing was taken, and the index is given to the next entry: [`Error::Full`] when
-    /// [`PROPOSED_BYTES_MAX`](crate::limits::PROPOSED_BYTES_MAX) wait, [`Error::ReadOnly`] when the disk is full,
+    /// [`PROPOSED_BYTES_MAX`](crate::limits::PROPOSED_BYTES_MAX) wait or the next segment is not ready yet,
+    /// [`Error::ReadOnly`] when the disk is full,
     /// [`Error::TooLarge`], [`Error::TooManyGroups`], [`Error::Closed`].
     pub fn propose(&self, group: GroupId, entry: impl Into<Bytes>) -> Result<Index, Error> {
         let shared = &self.handle.shared;
@@ -202,15 +203,27 @@ impl Log {
         self.handle.shared.callbacks.borrow_mut().insert(group, Rc::new(RefCell::new(callback)));
     }
 
-    /// Waits until [`Log::propose`] would not say [`Error::Full`] to an entry of the usual size (one block).
+    /// Waits until [`Log::propose`] would not say [`Error::Full`] to an entry of up to 4096 bytes.
     ///
     /// # Errors
     /// [`Error::Closed`].
     pub async fn room(&self) -> Result<(), Error> {
+        self.room_for(crate::limits::BLOCK_BYTES).await
+    }
+
+    /// Waits until [`Log::propose`] would not say [`Error::Full`] to an entry of `bytes` bytes, as long as nobody else takes
+    /// the room first.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`], [`Error::Closed`].
+    pub async fn room_for(&self, bytes: usize) -> Result<(), Error> {
         let shared = &self.handle.shared;
         while shared.life.get() == Life::Open {
-            if shared.stream.borrow().room_for(crate::limits::BLOCK_BYTES) {
-                return Ok(());
+            let place = shared.stream.borrow().place_for(bytes);
+            match place {
+                Err(Refusal::Full) => {}
+                Err(Refusal::TooLarge { max }) => return Err(Error::TooLarge { bytes, max }),
+                _ => return Ok(()),
             }
             shared.room.notified().await;
         }

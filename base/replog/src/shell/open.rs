@@ -10,7 +10,7 @@ use crate::core::batch::Record;
 use crate::core::format::{self, BadHeader, Header, Position, Salt};
 use crate::core::recovery::{Damage, Found, Held, Recovery};
 use crate::core::scan::Scan;
-use crate::core::stream::Stream;
+use crate::core::stream::{Next, Stream};
 use crate::limits::{BLOCK_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, groups_max};
 use crate::shell::folder::{Folder, Segment};
 use crate::shell::log::Options;
@@ -72,12 +72,20 @@ pub(super) async fn open(options: Options, each: impl FnMut(GroupId, Index, Byte
         "the log never takes more groups than it can write"
     );
     let current = resume(&folder, &found).await?;
+    hand_out(&folder, &found, each).await?;
+    let mut stream = Stream::recovered(&found);
     let next = match found.prepared.first() {
         Some(generation) => Some(segment(&folder, *generation).await?),
+        // Soon needed; if there is no room for it, the writer says so and tries again.
+        None if stream.needs_next_soon() => {
+            let salt = stream.salt(current.generation + 1);
+            folder.prepare(&Header { salt, segment_bytes }).await.ok()
+        }
         None => None,
     };
-    hand_out(&folder, &found, each).await?;
-    let stream = Stream::recovered(&found);
+    if next.is_some() {
+        stream.set_next(Next::Ready);
+    }
     Ok(Opened { folder, lock, stream, current, next, segment_bytes })
 }
 

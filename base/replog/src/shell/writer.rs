@@ -15,7 +15,7 @@ use runtime::{JoinHandle, time};
 
 use crate::core::batch;
 use crate::core::format::{Header, Salt};
-use crate::core::stream::{Batch, Step};
+use crate::core::stream::{Batch, Next, Step};
 use crate::limits::{BLOCK_BYTES, SEAL_AFTER, SPACE_RETRY};
 use crate::shell::buffers::Buffers;
 use crate::shell::fatal::stop_process;
@@ -183,8 +183,9 @@ async fn prepare(
             Ok(segment) => {
                 if shared.stats.borrow_mut().no_space.take().is_some() {
                     tracing::info!(folder = %folder.dir.display(), "there is space again: the log takes entries");
-                    shared.stream.borrow_mut().set_short_of_space(false);
                 }
+                shared.stream.borrow_mut().set_next(Next::Ready);
+                shared.room.notify_all();
                 return Some(segment);
             }
             Err(error) if error.raw_os_error() == Some(EIO) => {
@@ -210,7 +211,8 @@ fn short_of_space(shared: &Shared, folder: &Folder, error: &io::Error) {
         );
     }
     stats.no_space = Some(error.to_string());
-    shared.stream.borrow_mut().set_short_of_space(true);
+    shared.stream.borrow_mut().set_next(Next::NoSpace);
+    shared.room.notify_all();
 }
 
 /// Puts away what is given up, in order, so that the segments that are left never have a gap.

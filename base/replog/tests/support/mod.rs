@@ -1,0 +1,71 @@
+//! What the tests share: folders, backends, mounts.
+#![allow(dead_code, reason = "each test uses a part of it")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use replog::{Options, limits};
+use runtime::Backend;
+
+/// The smallest segments, so that they roll soon.
+pub(crate) fn small(dir: &Path) -> Options {
+    let mut options = Options::new(dir);
+    options.segment_bytes = limits::SEGMENT_BYTES_MIN;
+    options
+}
+
+/// Runs `main` on one core.
+pub(crate) fn on<T>(backend: Backend, main: impl Future<Output = T>) -> T {
+    let options = runtime::Options { backend, ..runtime::Options::default() };
+    runtime::block_on(&options, main).expect("the backend is there")
+}
+
+/// Runs `main` on each backend, with a folder of its own.
+pub(crate) fn on_each(main: impl AsyncFn(&Path)) {
+    for backend in [Backend::Epoll, Backend::Auto] {
+        let dir = tempfile::tempdir().expect("a folder");
+        on(backend, main(&dir.path().join("wal/0")));
+    }
+    drop(main);
+}
+
+/// The names in `dir` that end so, sorted.
+pub(crate) fn files(dir: &Path, kind: &str) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(dir)
+        .expect("the folder is there")
+        .map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"))
+        .filter(|name| name.ends_with(kind))
+        .collect();
+    names.sort();
+    names
+}
+
+/// A file system mounted for a test.
+pub(crate) struct Mount {
+    pub(crate) path: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl Mount {
+    /// Mounts a file system in memory. `None`, with the reason printed, where that is not permitted.
+    pub(crate) fn memory(kind: &str, options: &str) -> Option<Mount> {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("mnt");
+        std::fs::create_dir(&path).expect("made");
+        let mut mount = Command::new("mount");
+        let output =
+            mount.args(["-t", kind, "-o", options, kind]).arg(&path).output().expect("mount is there");
+        if !output.status.success() {
+            println!("skipped: can't mount {kind}: {}", String::from_utf8_lossy(&output.stderr));
+            return None;
+        }
+        Some(Mount { path, _dir: dir })
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg("--lazy").arg(&self.path).status();
+        assert!(unmounted.is_ok_and(|status| status.success()), "{} stays mounted", self.path.display());
+    }
+}
