@@ -1,7 +1,8 @@
 //! Where `tracing` events go, and how they look: always to stderr (stdout belongs to the command), or to the journal.
 //!
 //! What always holds: a panic is logged once, with its place; without any setting the level is `info`; the variable
-//! `RUST_LOG` (the syntax of tracing's `EnvFilter`) wins over the setting of the file.
+//! `RUST_LOG` (the syntax of tracing's `EnvFilter`) wins over the setting of the file; a stderr that nobody reads any more
+//! costs log lines, nothing else.
 //!
 //! What it leaves out: rotation and shipping, which are the journal's and its friends'.
 
@@ -91,7 +92,14 @@ fn layer(format: Format) -> (BoxedLayer, Option<std::io::Error>) {
         Format::Text => {
             let is_coloured =
                 stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-            (tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(is_coloured).boxed(), None)
+            (
+                tracing_subscriber::fmt::layer()
+                    .with_writer(stderr)
+                    .with_ansi(is_coloured)
+                    .log_internal_errors(false)
+                    .boxed(),
+                None,
+            )
         }
         Format::Json | Format::Auto => (json(), None),
     }
@@ -103,6 +111,7 @@ fn json() -> BoxedLayer {
         .flatten_event(true)
         .with_current_span(false)
         .with_writer(stderr)
+        .log_internal_errors(false)
         .boxed()
 }
 
