@@ -1,0 +1,314 @@
+//! A shard's keys as a file, written a piece at a time while the shard goes on.
+//!
+//! The file is a head, chunks and an end. A chunk holds the keys of a stretch of the walk order (see [`super::table`]) as
+//! effects that make them, and the index of the last log entry that is in them. Entries up to a chunk's index are skipped
+//! for its keys when the log is replayed over it, so that every effect counts exactly once, though the chunks are of
+//! different moments. The head names the index of the entry after which the walk began: entries up to it are in every chunk
+//! and may leave the log once the file is in place.
+//!
+//! A flush makes a walk worthless (its chunks would bring keys back): the writer starts anew.
+//!
+//! Format: docs/formats/dbshard-checkpoint.md. Every frame is `length (4 bytes), CRC-32 (4 bytes), body`, little-endian.
+
+use super::effect;
+use super::entry::{Entry, Value};
+use super::key::Key;
+use super::keyspace::Keyspace;
+use super::shard::Shard;
+use super::table::Keyed;
+
+/// What a head begins with: the format and its version.
+pub const MAGIC: [u8; 8] = *b"mrshard1";
+/// A chunk is closed once it holds so many bytes; one entry more may be in it.
+pub const CHUNK_BYTES: usize = 256 << 10;
+/// A chunk is closed once it holds so many keys.
+const CHUNK_KEYS: usize = 1024;
+/// The longest frame: one key may hold much.
+pub const FRAME_BYTES_MAX: usize = 1 << 30;
+
+const HEAD: u8 = 1;
+const CHUNK: u8 = 2;
+const END: u8 = 3;
+
+/// Why a file is no checkpoint that can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// It does not begin as one, or with another version.
+    #[error("not a checkpoint of this version")]
+    Version,
+    /// It is of another shard.
+    #[error("it is the checkpoint of another shard")]
+    OtherShard,
+    /// A frame's bytes are not what was written.
+    #[error("the frame at byte {0} is damaged")]
+    Damaged(u64),
+    /// It has no end.
+    #[error("it ends at byte {0} without its last frame")]
+    Cut(u64),
+}
+
+fn frame(kind: u8, write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut bytes = vec![0; 8];
+    bytes.push(kind);
+    write(&mut bytes);
+    let body = &bytes[8..];
+    let (length, checksum) = (body.len() as u32, crc32fast::hash(body));
+    bytes[..4].copy_from_slice(&length.to_le_bytes());
+    bytes[4..8].copy_from_slice(&checksum.to_le_bytes());
+    bytes
+}
+
+/// A walk under way.
+#[derive(Debug)]
+pub struct Writer {
+    group: u64,
+    started: u64,
+    cursor: Option<u64>,
+    /// The last index in any chunk: the file may be put in place once it is committed.
+    last: u64,
+    keys: u64,
+    chunks: u64,
+    flushes: u64,
+}
+
+impl Writer {
+    /// Begins a walk. Every effect so far must have been proposed: the open batch is empty.
+    ///
+    /// # Panics
+    /// If it is not.
+    #[must_use]
+    pub fn new(shard: &Shard, group: u64) -> (Self, Vec<u8>) {
+        assert!(shard.batch().is_none(), "a checkpoint begins between batches");
+        let started = shard.last_index();
+        let head = frame(HEAD, |out| {
+            out.extend_from_slice(&MAGIC);
+            for number in [group, started, shard.keyspace().hasher().seed()] {
+                out.extend_from_slice(&number.to_le_bytes());
+            }
+            let slots = shard.keyspace().slots();
+            out.extend_from_slice(&slots.start.to_le_bytes());
+            out.extend_from_slice(&slots.end.to_le_bytes());
+        });
+        let flushes = shard.flushes();
+        (Self { group, started, cursor: Some(0), last: started, keys: 0, chunks: 0, flushes }, head)
+    }
+
+    /// Entries up to this one may leave the log once the file is in place.
+    #[must_use]
+    pub fn started(&self) -> u64 {
+        self.started
+    }
+
+    /// The file may be put in place once this entry is committed.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// The shard's group in the log.
+    #[must_use]
+    pub fn group(&self) -> u64 {
+        self.group
+    }
+
+    /// Whether the shard was flushed since: the walk is worth nothing any more.
+    #[must_use]
+    pub fn is_void(&self, shard: &Shard) -> bool {
+        shard.flushes() != self.flushes
+    }
+
+    /// The next piece of the file; `None` after the last. The open batch must be empty.
+    ///
+    /// # Panics
+    /// If it is not.
+    pub fn next(&mut self, shard: &Shard) -> Option<Vec<u8>> {
+        assert!(shard.batch().is_none(), "a chunk is taken between batches");
+        let from = self.cursor?;
+        let index = shard.last_index();
+        self.last = index;
+        let (mut effects, mut keys, mut cursor) = (Vec::new(), 0, Some(from));
+        while let Some(at) = cursor {
+            if effects.len() >= CHUNK_BYTES || keys >= CHUNK_KEYS {
+                break;
+            }
+            cursor = shard.keyspace().scan(at, 64, |_, entry| {
+                keys += 1;
+                put_entry(&mut effects, entry);
+            });
+        }
+        self.cursor = cursor;
+        if keys > 0 || cursor.is_some() {
+            self.keys += keys as u64;
+            self.chunks += 1;
+            return Some(frame(CHUNK, |out| {
+                for number in [from, cursor.unwrap_or(u64::MAX), index] {
+                    out.extend_from_slice(&number.to_le_bytes());
+                }
+                out.extend_from_slice(&effects);
+            }));
+        }
+        None
+    }
+
+    /// The end of the file, after the last piece.
+    #[must_use]
+    pub fn end(&self) -> Vec<u8> {
+        frame(END, |out| {
+            for number in [self.chunks, self.keys, self.last] {
+                out.extend_from_slice(&number.to_le_bytes());
+            }
+        })
+    }
+}
+
+fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
+    let (key, expire_at_ms) = (entry.key(), entry.expire_at_ms());
+    match entry.value() {
+        Value::Small(value) => effect::put_set(out, key, value, expire_at_ms),
+        Value::Large(value) => effect::put_set(out, key, value, expire_at_ms),
+        Value::Hash(hash) => {
+            let mut strings = Vec::with_capacity(hash.len() * 2);
+            hash.for_each(|field, value| strings.extend([field, value]));
+            effect::put_hash_set(out, key, strings.into_iter());
+            if expire_at_ms != 0 {
+                effect::put_expire(out, key, expire_at_ms);
+            }
+        }
+    }
+}
+
+/// What a head says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The shard's group in the log.
+    pub group: u64,
+    /// Entries up to this one are in all chunks.
+    pub started: u64,
+    /// The seed of the hash that ordered the walk.
+    pub seed: u64,
+    /// The slots.
+    pub slots: (u16, u16),
+}
+
+/// Reads a checkpoint's frames as they come, and remembers which entries each key already has.
+#[derive(Debug, Default)]
+pub struct Reader {
+    head: Option<Head>,
+    /// For each chunk: where its stretch ends (exclusive) and its index.
+    chunks: Vec<(u64, u64)>,
+    at: u64,
+    keys: u64,
+    done: bool,
+    last: u64,
+}
+
+/// One frame.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Frame<'a> {
+    /// The first.
+    Head(Head),
+    /// Effects to be applied.
+    Effects(&'a [u8]),
+    /// The last.
+    End,
+}
+
+fn number(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+}
+
+impl Reader {
+    /// Reads a frame at the start of `bytes`: `Ok(None)` if it is not all there, else the frame and its length.
+    ///
+    /// # Errors
+    /// The bytes are not what was written.
+    pub fn read<'a>(&mut self, bytes: &'a [u8]) -> Result<Option<(Frame<'a>, usize)>, Error> {
+        let Some(header) = bytes.first_chunk::<8>() else { return Ok(None) };
+        let length = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
+        let checksum = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
+        let damaged = Error::Damaged(self.at);
+        if length == 0 || length > FRAME_BYTES_MAX {
+            return Err(if self.head.is_none() { Error::Version } else { damaged });
+        }
+        let Some(body) = bytes.get(8..8 + length) else { return Ok(None) };
+        if crc32fast::hash(body) != checksum {
+            return Err(damaged);
+        }
+        let frame = self.frame(body).ok_or(if self.head.is_none() { Error::Version } else { damaged })?;
+        self.at += 8 + length as u64;
+        Ok(Some((frame, 8 + length)))
+    }
+
+    fn frame<'a>(&mut self, body: &'a [u8]) -> Option<Frame<'a>> {
+        match (body[0], self.head.is_some(), self.done) {
+            (HEAD, false, false) => {
+                if body.get(1..9)? != MAGIC || body.len() != 37 {
+                    return None;
+                }
+                let short = |at: usize| u16::from_le_bytes([body[at], body[at + 1]]);
+                let head = Head {
+                    group: number(body, 9)?,
+                    started: number(body, 17)?,
+                    seed: number(body, 25)?,
+                    slots: (short(33), short(35)),
+                };
+                self.head = Some(head);
+                self.last = head.started;
+                Some(Frame::Head(head))
+            }
+            (CHUNK, true, false) => {
+                let (to, index) = (number(body, 9)?, number(body, 17)?);
+                self.chunks.push((to, index));
+                self.last = self.last.max(index);
+                Some(Frame::Effects(&body[25..]))
+            }
+            (END, true, false) => {
+                if number(body, 1)? != self.chunks.len() as u64 {
+                    return None;
+                }
+                self.keys = number(body, 9)?;
+                self.done = true;
+                Some(Frame::End)
+            }
+            _ => None,
+        }
+    }
+
+    /// To be asked at the end of the file.
+    ///
+    /// # Errors
+    /// The file ends before its end.
+    pub fn finish(&self) -> Result<(), Error> {
+        if self.done { Ok(()) } else { Err(Error::Cut(self.at)) }
+    }
+
+    /// How many keys the end says there are.
+    #[must_use]
+    pub fn keys(&self) -> u64 {
+        self.keys
+    }
+
+    /// The last index in any chunk.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Whether the chunk of a key has this entry already; for a flush (no key), whether all have.
+    #[must_use]
+    pub fn has(&self, keyspace: &Keyspace, key: Option<&Key<'_>>, index: u64) -> bool {
+        let Some(head) = &self.head else { return false };
+        if index <= head.started {
+            return true;
+        }
+        match key {
+            // A walk never spans a flush: one within the walk's entries came before none of them.
+            None => false,
+            Some(key) => {
+                let place = keyspace.cursor_of(key);
+                let chunk = self.chunks.partition_point(|(to, _)| *to <= place);
+                self.chunks.get(chunk).is_some_and(|(_, had)| index <= *had)
+            }
+        }
+    }
+}

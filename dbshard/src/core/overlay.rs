@@ -1,0 +1,217 @@
+//! The writes that are executed but not yet committed.
+//!
+//! Commands execute in order against the keyspace as it will be once all of them are committed; for each effect the overlay
+//! keeps what it displaced. Committed state is the keyspace with the overlay taken back: nobody needs to see it, as each
+//! reply that rests on an uncommitted write waits for that write's commit (see [`super::output`]).
+//!
+//! Writes are counted: each command that changes something gets the next *sequence number*. A batch is a run of commands
+//! logged as one entry; it is open while commands add to it, then proposed, then committed. Committing forgets what the
+//! batch displaced; dropping the open batch (the log would not take it) puts it back.
+
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
+
+use super::effect::{self, Effect};
+use super::key::Key;
+use super::keyspace::{Keyspace, Old};
+use super::output::Output;
+
+/// The longest batch: what the log takes as one entry.
+pub const ENTRY_BYTES_MAX: usize = (16 << 20) + (64 << 10);
+
+/// A place in the open batch to go back to.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    batch_bytes: usize,
+    effects: usize,
+}
+
+#[derive(Debug)]
+struct Proposed {
+    index: u64,
+    last_sequence: u64,
+    displaced: Vec<(u32, Old)>,
+}
+
+/// The open batch and those underway.
+#[derive(Debug, Default)]
+pub struct Overlay {
+    /// The last sequence number given out.
+    sequence: u64,
+    /// All writes up to this one are committed.
+    committed: u64,
+    /// The open batch as it will be logged; empty, or the version byte and effects.
+    batch: Vec<u8>,
+    /// For each effect of the open batch: where it begins and what it displaced.
+    displaced: Vec<(u32, Old)>,
+    proposed: VecDeque<Proposed>,
+    /// The index of the last entry that was proposed or replayed.
+    last_index: u64,
+    /// Writes that came to nothing, the last few times.
+    lost: VecDeque<RangeInclusive<u64>>,
+    /// Keyspaces that a committed flush displaced: to be dropped where it stalls nobody.
+    graves: Vec<Keyspace>,
+}
+
+/// How many ranges of lost writes are remembered: a connection looks at them within a turn or two.
+const LOST_MAX: usize = 64;
+
+impl Overlay {
+    /// The last sequence number given out.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// All writes up to this sequence number are committed.
+    #[must_use]
+    pub fn committed(&self) -> u64 {
+        self.committed
+    }
+
+    /// The index of the last entry that was proposed or replayed; 0 before the first.
+    #[must_use]
+    pub fn last_index(&self) -> u64 {
+        self.last_index
+    }
+
+    /// How long the open batch is, in bytes.
+    #[must_use]
+    pub fn batch_bytes(&self) -> usize {
+        self.batch.len()
+    }
+
+    /// Gives the command under way a sequence number.
+    pub fn begin(&mut self) -> u64 {
+        self.sequence += 1;
+        self.sequence
+    }
+
+    /// Adds the effects that `write` encodes to the open batch and applies them.
+    pub fn change(
+        &mut self,
+        keyspace: &mut Keyspace,
+        key: Option<&Key<'_>>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        if self.is_overfull() {
+            return;
+        }
+        if self.batch.is_empty() {
+            self.batch.push(effect::VERSION);
+        }
+        let mut at = self.batch.len();
+        write(&mut self.batch);
+        while at < self.batch.len() {
+            let (effect, length) = effect::decode(&self.batch[at..]).expect("encoded just now");
+            let old = match key {
+                Some(key) => keyspace.apply_at(&effect, key),
+                None => keyspace.apply(&effect),
+            };
+            self.displaced.push((at as u32, old));
+            at += length;
+        }
+    }
+
+    /// Where the next effect of the open batch will be.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        Mark { batch_bytes: self.batch.len(), effects: self.displaced.len() }
+    }
+
+    /// Whether the open batch is longer than the log takes: what was added last must be [taken back](Self::undo_to).
+    #[must_use]
+    pub fn is_overfull(&self) -> bool {
+        self.batch.len() > ENTRY_BYTES_MAX
+    }
+
+    /// Takes back what was added to the open batch after the mark.
+    pub fn undo_to(&mut self, mark: Mark, keyspace: &mut Keyspace) {
+        while self.displaced.len() > mark.effects {
+            let (at, old) = self.displaced.pop().expect("longer than the mark");
+            let (effect, _) = effect::decode(&self.batch[at as usize..]).expect("applied before");
+            keyspace.undo(&effect, old);
+        }
+        self.batch.truncate(mark.batch_bytes);
+        if self.batch.is_empty() {
+            self.settle();
+        }
+    }
+
+    /// With the open batch empty, the numbers given out since the last one are settled with it.
+    fn settle(&mut self) {
+        match self.proposed.back_mut() {
+            Some(proposed) => proposed.last_sequence = self.sequence,
+            None => self.committed = self.sequence,
+        }
+    }
+
+    /// The open batch, to be proposed; `None` if it is empty. It must then be said [`proposed`](Self::proposed) or
+    /// [dropped](Self::drop_batch).
+    #[must_use]
+    pub fn batch(&self) -> Option<&[u8]> {
+        (!self.batch.is_empty()).then_some(&self.batch)
+    }
+
+    /// The log took the open batch as entry `index`.
+    pub fn proposed(&mut self, index: u64) {
+        assert!(index > self.last_index, "entry {index} proposed after {}", self.last_index);
+        self.last_index = index;
+        self.batch.clear();
+        let displaced = std::mem::take(&mut self.displaced);
+        self.proposed.push_back(Proposed { index, last_sequence: self.sequence, displaced });
+    }
+
+    /// The log would not take the open batch: its effects are taken back, and whoever waits for them is [lost](Self::is_lost).
+    pub fn drop_batch(&mut self, keyspace: &mut Keyspace) {
+        let before = self.proposed.back().map_or(self.committed, |proposed| proposed.last_sequence);
+        self.undo_to(Mark { batch_bytes: 0, effects: 0 }, keyspace);
+        self.lost.push_back(before + 1..=self.sequence);
+        if self.lost.len() > LOST_MAX {
+            self.lost.pop_front();
+        }
+    }
+
+    /// Whether some reply here rests on a write that came to nothing.
+    #[must_use]
+    pub fn is_lost(&self, output: &Output) -> bool {
+        output.is_gated() && self.lost.iter().any(|range| output.waits_for(range))
+    }
+
+    /// Takes what is to be dropped where it stalls nobody.
+    pub fn take_graves(&mut self) -> Vec<Keyspace> {
+        std::mem::take(&mut self.graves)
+    }
+
+    /// All entries up to `index` are committed. Says whether that is news.
+    pub fn commit(&mut self, index: u64) -> bool {
+        let before = self.committed;
+        while let Some(first) = self.proposed.front().filter(|first| first.index <= index) {
+            self.committed = first.last_sequence;
+            let displaced = self.proposed.pop_front().map(|first| first.displaced).unwrap_or_default();
+            self.graves.extend(displaced.into_iter().filter_map(|(_, old)| match old {
+                Old::All(all) => Some(*all),
+                _ => None,
+            }));
+        }
+        self.committed != before
+    }
+
+    /// An entry was replayed at start.
+    pub fn replayed(&mut self, index: u64) {
+        self.last_index = self.last_index.max(index);
+    }
+}
+
+/// Reads an entry of the log.
+///
+/// # Errors
+/// It is of another version or damaged.
+pub fn effects(
+    entry: &[u8],
+) -> Result<impl Iterator<Item = Result<Effect<'_>, effect::Unreadable>>, effect::Unreadable> {
+    match entry.split_first() {
+        Some((&effect::VERSION, effects)) => Ok(effect::decode_all(effects)),
+        _ => Err(effect::Unreadable(0)),
+    }
+}

@@ -1,0 +1,584 @@
+//! A shard: one Redis instance, from a request to its reply and its log entry.
+//!
+//! The calling contract. The shell gives each request to [`Shard::execute`] in order of arrival. Before it lets the core
+//! wait, it takes [`Shard::batch`] to the log and says [`Shard::proposed`] or [`Shard::refused`]. When the log has made
+//! entries durable it says [`Shard::committed`]; outputs may then leave up to [`Shard::committed_sequence`]. At start,
+//! [`Shard::load`] and [`Shard::replay`] rebuild the keyspace before anything is executed.
+//!
+//! Always: a reply that shows or rests on a write waits for its commit; the keyspace changes only by what is logged; one
+//! command, and one `EXEC`, lies in one entry.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use wire::resp::request::Arguments;
+
+use super::command::{self, Call, Command, flags};
+use super::commands::transaction;
+use super::effect::{self, Unreadable};
+use super::key::{KEY_BYTES_MAX, Key, KeyHash};
+use super::keyspace::Keyspace;
+use super::output::Output;
+use super::overlay::{self, Overlay};
+use super::session::{Replies, Session};
+use super::topology::{Node, Topology};
+
+/// Places in the table of last writes. Two keys that share one wait for each other's commits, which costs a little time and
+/// nothing else.
+const TOUCHED_PLACES: usize = 1 << 14;
+
+/// A batch is taken to the log before the end of the turn once it has grown to this.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// Why a command is refused: the text of the error reply, its code first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal(pub Cow<'static, [u8]>);
+
+impl Refusal {
+    /// The key holds another type.
+    pub const WRONG_TYPE: Self =
+        Self::new("WRONGTYPE Operation against a key holding the wrong kind of value");
+    /// Options that do not go together, or are none.
+    pub const SYNTAX: Self = Self::new("ERR syntax error");
+    /// An argument or value that should be an integer of 64 bits.
+    pub const NOT_AN_INTEGER: Self = Self::new("ERR value is not an integer or out of range");
+    /// An argument or value that should be a float.
+    pub const NOT_A_FLOAT: Self = Self::new("ERR value is not a valid float");
+    /// The sum does not fit 64 bits.
+    pub const OVERFLOW: Self = Self::new("ERR increment or decrement would overflow");
+    /// The memory limit is reached.
+    pub const OUT_OF_MEMORY: Self = Self::new("OOM command not allowed when used memory > 'maxmemory'.");
+    /// No password was given.
+    pub const NO_AUTH: Self = Self::new("NOAUTH Authentication required.");
+    /// Keys of different slots.
+    pub const CROSS_SLOT: Self = Self::new("CROSSSLOT Keys in request don't hash to the same slot");
+    /// The log takes no writes.
+    pub const READ_ONLY: Self = Self::new(
+        "MISCONF The log cannot take writes: its disk is full. Reads go on. Free space, then writes go on by themselves.",
+    );
+    /// More than one entry of the log can hold.
+    pub const TOO_MUCH: Self =
+        Self::new("ERR the writes of one command or transaction may not take more than 16 MiB");
+    /// A key beyond the limit.
+    pub const KEY_TOO_LONG: Self = Self::new("ERR key is too long: the limit is 65024 bytes");
+
+    const fn new(text: &'static str) -> Self {
+        Self(Cow::Borrowed(text.as_bytes()))
+    }
+
+    /// Too few or too many arguments for a command.
+    #[must_use]
+    pub fn arity(name: &str) -> Self {
+        Self::from(format!("ERR wrong number of arguments for '{name}' command"))
+    }
+}
+
+impl From<&'static str> for Refusal {
+    fn from(text: &'static str) -> Self {
+        Self::new(text)
+    }
+}
+
+impl From<String> for Refusal {
+    fn from(text: String) -> Self {
+        Self(Cow::Owned(text.into_bytes()))
+    }
+}
+
+/// What an operator sets, as far as commands look at it.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Writes that take memory are refused beyond this many bytes; 0 for no limit.
+    pub maxmemory_bytes: usize,
+    /// What `AUTH` must give; `None` for no password.
+    pub password: Option<String>,
+    /// Bytes of commands that a transaction may queue.
+    pub transaction_bytes_max: usize,
+    /// The most connections.
+    pub clients_max: usize,
+    /// Where the data lies, for `CONFIG GET dir`.
+    pub dir: String,
+    /// Seconds after which an idle connection is closed; 0 for never.
+    pub idle_timeout_s: u64,
+    /// The process's number.
+    pub process_id: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            maxmemory_bytes: 0,
+            password: None,
+            transaction_bytes_max: 64 << 20,
+            clients_max: 10_000,
+            dir: String::new(),
+            idle_timeout_s: 0,
+            process_id: 0,
+        }
+    }
+}
+
+/// Counts for `INFO` and the metrics.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// Requests executed.
+    pub commands: u64,
+    /// Connections accepted.
+    pub connections: u64,
+    /// Connections refused for `maxclients`.
+    pub connections_refused: u64,
+    /// Keys deleted because they had expired.
+    pub expired: u64,
+    /// Reads that found their key.
+    pub hits: u64,
+    /// Reads that did not.
+    pub misses: u64,
+    /// Error replies.
+    pub errors: u64,
+    /// Calls by command, in the table's order.
+    pub calls: Vec<u64>,
+    /// Bytes read from clients.
+    pub bytes_in: u64,
+    /// Bytes sent to clients.
+    pub bytes_out: u64,
+    /// Checkpoints written.
+    pub checkpoints: u64,
+    /// When the last checkpoint was finished, Unix seconds.
+    pub checkpoint_at_s: u64,
+}
+
+/// One Redis instance.
+#[derive(Debug)]
+pub struct Shard {
+    /// Who has which slot.
+    pub topology: Arc<Topology>,
+    /// Which of the topology's nodes this is.
+    pub number: usize,
+    /// What an operator set.
+    pub settings: Settings,
+    /// Counts.
+    pub stats: Stats,
+    /// When the process started, Unix milliseconds.
+    pub started_ms: u64,
+    pub(crate) keyspace: Keyspace,
+    pub(crate) overlay: Overlay,
+    /// The last write to any key of a place.
+    touched: Box<[u64]>,
+    /// The last write that changed all keys at once.
+    flushed: u64,
+    /// All connections, for `CLIENT LIST`.
+    pub(crate) clients: BTreeMap<u64, Rc<RefCell<Session>>>,
+    /// Connections that were told to go, for the shell.
+    pub(crate) killed: Vec<u64>,
+    flushes: u64,
+    /// The log takes no writes.
+    read_only: bool,
+    pub(crate) active_expiry: bool,
+    /// For choices that need no more than variety.
+    pub(crate) lot: u64,
+    /// A checkpoint was asked for.
+    pub(crate) save_asked: bool,
+}
+
+impl Shard {
+    /// An empty shard. `seed` places keys and draws lots.
+    #[must_use]
+    pub fn new(topology: Arc<Topology>, number: usize, settings: Settings, seed: u64, now_ms: u64) -> Self {
+        let slots = topology.nodes[number].slots.clone();
+        Self {
+            topology,
+            number,
+            settings,
+            stats: Stats::default(),
+            started_ms: now_ms,
+            keyspace: Keyspace::new(KeyHash::new(seed), slots),
+            overlay: Overlay::default(),
+            touched: vec![0; TOUCHED_PLACES].into(),
+            flushed: 0,
+            clients: BTreeMap::new(),
+            killed: Vec::new(),
+            flushes: 0,
+            read_only: false,
+            active_expiry: true,
+            lot: seed | 1,
+            save_asked: false,
+        }
+    }
+
+    /// This shard's node.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        &self.topology.nodes[self.number]
+    }
+
+    /// The keys.
+    #[must_use]
+    pub fn keyspace(&self) -> &Keyspace {
+        &self.keyspace
+    }
+
+    /// Memory that counts against `maxmemory`.
+    #[must_use]
+    pub fn used_bytes(&self) -> usize {
+        self.keyspace.used_bytes()
+    }
+
+    /// A lot.
+    pub(crate) fn draw(&mut self) -> u64 {
+        self.lot ^= self.lot << 13;
+        self.lot ^= self.lot >> 7;
+        self.lot ^= self.lot << 17;
+        self.lot.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    // Start.
+
+    /// Applies effects of a checkpoint.
+    ///
+    /// # Errors
+    /// They are of another version or damaged.
+    pub fn load(&mut self, effects: &[u8]) -> Result<(), Unreadable> {
+        for effect in effect::decode_all(effects) {
+            let effect = effect?;
+            if effect.key().is_some_and(|key| self.keyspace.holds(wire::resp::slot::of(key))) {
+                self.keyspace.apply(&effect);
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies an entry of the log, as far as `is_saved` does not say that a checkpoint holds the key's part of it.
+    ///
+    /// # Errors
+    /// The entry is of another version or damaged.
+    pub fn replay(
+        &mut self,
+        index: u64,
+        entry: &[u8],
+        mut is_saved: impl FnMut(&Keyspace, Option<&Key<'_>>) -> bool,
+    ) -> Result<(), Unreadable> {
+        for effect in overlay::effects(entry)? {
+            let effect = effect?;
+            let key = effect.key().map(|key| Key::new(key, self.keyspace.hasher()));
+            if key.is_some_and(|key| !self.keyspace.holds(key.slot)) || is_saved(&self.keyspace, key.as_ref())
+            {
+                continue;
+            }
+            match &key {
+                Some(key) => self.keyspace.apply_at(&effect, key),
+                None => self.keyspace.apply(&effect),
+            };
+        }
+        self.overlay.replayed(index);
+        Ok(())
+    }
+
+    /// All entries up to `index` are in the keyspace: a checkpoint reached that far.
+    pub fn replayed(&mut self, index: u64) {
+        self.overlay.replayed(index);
+    }
+
+    // The log.
+
+    /// What the log is to take next, if anything.
+    #[must_use]
+    pub fn batch(&self) -> Option<&[u8]> {
+        self.overlay.batch()
+    }
+
+    /// Whether the batch should be taken to the log before a request with so many bytes is executed: it is long enough, or
+    /// the request may need an entry to itself.
+    #[must_use]
+    pub fn wants_proposal(&self, request_bytes: usize) -> bool {
+        let batch_bytes = self.overlay.batch_bytes();
+        batch_bytes >= BATCH_BYTES
+            || batch_bytes > 0 && batch_bytes + request_bytes * 2 > overlay::ENTRY_BYTES_MAX
+    }
+
+    /// The log took the batch as this entry.
+    pub fn proposed(&mut self, index: u64) {
+        self.overlay.proposed(index);
+        self.read_only = false;
+    }
+
+    /// The log would not take the batch: nothing of it happened. Outputs that rest on it are [lost](Self::is_lost).
+    pub fn refused(&mut self) {
+        self.overlay.drop_batch(&mut self.keyspace);
+        self.read_only = true;
+    }
+
+    /// Writes may be tried again.
+    pub fn try_writes(&mut self) {
+        self.read_only = false;
+    }
+
+    /// Whether writes are refused because the log would not take them.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// Entries up to this one are durable. Says whether outputs may be waiting for that.
+    pub fn committed(&mut self, index: u64) -> bool {
+        self.overlay.commit(index)
+    }
+
+    /// Outputs may leave up to this write.
+    #[must_use]
+    pub fn committed_sequence(&self) -> u64 {
+        self.overlay.committed()
+    }
+
+    /// The index of the last entry proposed or replayed.
+    #[must_use]
+    pub fn last_index(&self) -> u64 {
+        self.overlay.last_index()
+    }
+
+    /// Whether some reply here rests on a write that came to nothing: the connection must close, unanswered.
+    #[must_use]
+    pub fn is_lost(&self, output: &Output) -> bool {
+        self.overlay.is_lost(output)
+    }
+
+    /// How often all keys were deleted at once.
+    #[must_use]
+    pub fn flushes(&self) -> u64 {
+        self.flushes
+    }
+
+    /// Takes keyspaces that are to be dropped where it stalls nobody.
+    pub fn take_graves(&mut self) -> Vec<Keyspace> {
+        self.overlay.take_graves()
+    }
+
+    // Connections.
+
+    /// A connection is there.
+    pub fn register(&mut self, session: Rc<RefCell<Session>>) {
+        self.stats.connections += 1;
+        let id = session.borrow().id;
+        self.clients.insert(id, session);
+    }
+
+    /// The connection is gone.
+    pub fn forget(&mut self, id: u64) {
+        self.clients.remove(&id);
+    }
+
+    /// How many connections there are.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Takes the connections that are to be closed.
+    pub fn take_killed(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.killed)
+    }
+
+    /// Whether a checkpoint was asked for; asks but once.
+    pub fn take_save_asked(&mut self) -> bool {
+        std::mem::take(&mut self.save_asked)
+    }
+
+    // Expiry.
+
+    /// Deletes keys that have expired, looking at about `entries_max` and deleting at most `keys_max`. Says whether there may
+    /// be more.
+    pub fn reap(&mut self, now_ms: u64, entries_max: usize, keys_max: usize) -> bool {
+        if !self.active_expiry || self.read_only {
+            return false;
+        }
+        let mut keys: Vec<Box<[u8]>> = Vec::new();
+        let more = self.keyspace.find_expired(now_ms, entries_max, keys_max, |key| keys.push(key.into()));
+        if keys.is_empty() {
+            return more;
+        }
+        let sequence = self.overlay.begin();
+        for bytes in &keys {
+            let key = Key::new(bytes, self.keyspace.hasher());
+            self.touched[place(&key)] = sequence;
+            self.overlay.change(&mut self.keyspace, Some(&key), |out| effect::put_delete(out, bytes));
+        }
+        self.stats.expired += keys.len() as u64;
+        more
+    }
+
+    // Requests.
+
+    /// Executes one request and writes its reply.
+    pub fn execute(
+        &mut self,
+        session: &mut Session,
+        arguments: Arguments<'_>,
+        out: &mut Output,
+        now_ms: u64,
+    ) {
+        if arguments.is_empty() {
+            return;
+        }
+        session.active_ms = now_ms;
+        self.stats.commands += 1;
+        let mark = out.mark();
+        let reply_mode = session.replies;
+        let mut gate = 0;
+        let before = self.overlay.mark();
+        let mut done = self.dispatch(session, arguments, out, now_ms, &mut gate);
+        if self.overlay.is_overfull() {
+            self.overlay.undo_to(before, &mut self.keyspace);
+            done = Err(Refusal::TOO_MUCH);
+        }
+        if let Err(refusal) = done {
+            out.rewind(mark);
+            out.error(&refusal.0);
+            self.stats.errors += 1;
+        }
+        if gate > self.overlay.committed() {
+            out.gate(mark, gate);
+        }
+        match (reply_mode, session.replies) {
+            (Replies::Skip, _) | (Replies::Off, Replies::Off) | (_, Replies::Off) => out.rewind(mark),
+            (_, Replies::SkipNext) => out.rewind(mark),
+            _ => {}
+        }
+        session.replies = match session.replies {
+            Replies::SkipNext => Replies::Skip,
+            Replies::Skip => Replies::On,
+            same => same,
+        };
+    }
+
+    fn dispatch(
+        &mut self,
+        session: &mut Session,
+        arguments: Arguments<'_>,
+        out: &mut Output,
+        now_ms: u64,
+        gate: &mut u64,
+    ) -> Result<(), Refusal> {
+        let (command, first_key) =
+            self.admit(session, arguments).inspect_err(|_| transaction::spoil(session))?;
+        session.last_command = command.name;
+        if session.transaction.is_some() && !command.has(flags::IN_MULTI_AT_ONCE) {
+            transaction::queue(session, command, arguments, self.settings.transaction_bytes_max)
+                .inspect_err(|_| transaction::spoil(session))?;
+            out.simple("QUEUED");
+            return Ok(());
+        }
+        self.call(command, session, out, arguments, first_key, now_ms, gate)
+    }
+
+    /// Whether a command may run at all, in the order in which Redis asks.
+    fn admit<'a>(
+        &self,
+        session: &mut Session,
+        arguments: Arguments<'a>,
+    ) -> Result<(&'static Command, Option<Key<'a>>), Refusal> {
+        let command = command::find(arguments)?;
+        if !command.takes(arguments.len()) {
+            return Err(Refusal::arity(command.name));
+        }
+        if !session.authenticated && !command.has(flags::NO_AUTH) {
+            return Err(Refusal::NO_AUTH);
+        }
+        let first_key = self.place_keys(command, arguments)?;
+        if command.has(flags::DENY_OOM) && self.is_full() {
+            return Err(Refusal::OUT_OF_MEMORY);
+        }
+        if command.has(flags::WRITE) && self.read_only {
+            return Err(Refusal::READ_ONLY);
+        }
+        Ok((command, first_key))
+    }
+
+    /// Runs a command that may run. `gate` grows to the last write that its reply rests on.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn call(
+        &mut self,
+        command: &'static Command,
+        session: &mut Session,
+        out: &mut Output,
+        arguments: Arguments<'_>,
+        first_key: Option<Key<'_>>,
+        now_ms: u64,
+        gate: &mut u64,
+    ) -> Result<(), Refusal> {
+        if self.stats.calls.len() <= command.number {
+            self.stats.calls.resize(command.number + 1, 0);
+        }
+        self.stats.calls[command.number] += 1;
+        let mut call = Call::new(self, session, out, arguments, command, first_key, now_ms);
+        let done = (command.run)(&mut call);
+        *gate = (*gate).max(call.gate);
+        done
+    }
+
+    /// Whether the memory limit is reached.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.settings.maxmemory_bytes != 0 && self.used_bytes() > self.settings.maxmemory_bytes
+    }
+
+    /// Checks that all keys of a command lie in one slot and that it is ours; gives the first key's place.
+    pub(crate) fn place_keys<'a>(
+        &self,
+        command: &Command,
+        arguments: Arguments<'a>,
+    ) -> Result<Option<Key<'a>>, Refusal> {
+        let mut first: Option<Key<'a>> = None;
+        for at in command.keys(arguments) {
+            let Some(bytes) = arguments.get(at) else { break };
+            if bytes.len() > KEY_BYTES_MAX {
+                return Err(Refusal::KEY_TOO_LONG);
+            }
+            match &first {
+                None => first = Some(Key::new(bytes, self.keyspace.hasher())),
+                Some(first) if wire::resp::slot::of(bytes) != first.slot => return Err(Refusal::CROSS_SLOT),
+                Some(_) => {}
+            }
+        }
+        match &first {
+            Some(key) if !self.keyspace.holds(key.slot) => Err(self.moved(key.slot)),
+            _ => Ok(first),
+        }
+    }
+
+    fn moved(&self, slot: u16) -> Refusal {
+        let owner = self.topology.owner(slot);
+        Refusal::from(format!("MOVED {slot} {}:{}", owner.host, owner.port))
+    }
+
+    /// The last write that the reply about this key must wait for.
+    pub(crate) fn touched(&self, key: &Key<'_>) -> u64 {
+        self.touched[place(key)].max(self.flushed)
+    }
+
+    /// The place of a key in the table of last writes.
+    pub(crate) fn place(key: &Key<'_>) -> usize {
+        place(key)
+    }
+
+    /// The last write of a place.
+    pub(crate) fn touched_at(&self, place: usize) -> u64 {
+        self.touched[place].max(self.flushed)
+    }
+
+    pub(crate) fn touch(&mut self, key: &Key<'_>, sequence: u64) {
+        self.touched[place(key)] = sequence;
+    }
+
+    pub(crate) fn flush(&mut self) -> u64 {
+        self.flushes += 1;
+        self.flushed = self.overlay.begin();
+        self.overlay.change(&mut self.keyspace, None, effect::put_flush);
+        self.flushed
+    }
+}
+
+fn place(key: &Key<'_>) -> usize {
+    key.hash as usize & (TOUCHED_PLACES - 1)
+}
