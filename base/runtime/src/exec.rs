@@ -50,7 +50,7 @@ fn backend_of_environment() -> Backend {
         Ok(other) => {
             static WARNED: Once = Once::new();
             WARNED.call_once(|| {
-                tracing::warn!("{BACKEND_VARIABLE}={other} is none of ring, epoll, auto; taken for auto")
+                tracing::warn!("{BACKEND_VARIABLE}={other} is none of ring, epoll, auto; taken for auto");
             });
             Backend::Auto
         }
@@ -104,12 +104,17 @@ struct Remote {
     /// A wake has been written and not yet been seen.
     notified: AtomicBool,
     wake: Arc<Wake>,
-    home: thread::ThreadId,
 }
 
 impl Remote {
+    /// Whether the caller is on this core's thread.
+    fn is_here(&self) -> bool {
+        CURRENT
+            .with_borrow(|core| core.as_ref().is_some_and(|core| std::ptr::eq(&raw const *core.remote, self)))
+    }
+
     fn notify(&self) {
-        if thread::current().id() != self.home && !self.notified.swap(true, Ordering::AcqRel) {
+        if !self.is_here() && !self.notified.swap(true, Ordering::AcqRel) {
             self.wake.wake();
         }
     }
@@ -177,7 +182,6 @@ impl Core {
                 main_woken: AtomicBool::new(true),
                 notified: AtomicBool::new(false),
                 wake,
-                home: thread::current().id(),
             }),
             ending: Cell::new(false),
         })
@@ -226,19 +230,20 @@ impl Core {
         let registered = Registered { core: self.clone(), key };
         let remote = self.remote.clone();
         let schedule = move |runnable: Runnable| {
-            if thread::current().id() == remote.home {
-                // No core any more: it has ended, and the task with it.
-                if let Some(core) = CURRENT.with_borrow(Clone::clone) {
+            let here = CURRENT.with_borrow(|core| match core {
+                Some(core) if Arc::ptr_eq(&core.remote, &remote) => {
                     core.ready.borrow_mut().push_back(runnable);
+                    None
                 }
-            } else {
-                match &mut *remote.woken.lock().unwrap() {
-                    Some(woken) => woken.push(runnable),
-                    // The core has ended and dropped the future; a runnable may only be dropped at home.
-                    None => std::mem::forget(runnable),
-                }
-                remote.notify();
+                _ => Some(runnable),
+            });
+            let Some(runnable) = here else { return };
+            match &mut *remote.woken.lock().unwrap() {
+                Some(woken) => woken.push(runnable),
+                // The core has ended and dropped the future; a runnable may only be dropped at home.
+                None => std::mem::forget(runnable),
             }
+            remote.notify();
         };
         let (runnable, task) = async_task::spawn_local(
             async move {
