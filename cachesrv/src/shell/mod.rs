@@ -20,6 +20,9 @@ pub(crate) use clock::Clock;
 /// What `version` says before our own version; clients that look at it look for memcached's level.
 const MEMCACHED_LEVEL: &str = "1.6.38";
 
+/// Receive buffers per core: they are used in turn, so all of them become resident, and count for nothing in `-m`.
+const RECV_BUFFERS: u16 = 256;
+
 /// A cache that has its addresses and serves from [`Server::run`] on.
 #[derive(Debug)]
 pub struct Server {
@@ -83,7 +86,7 @@ impl Server {
                 stop: service.stop().clone(),
                 config: self.config.clone(),
             };
-            let mut options = runtime::Options::default();
+            let mut options = runtime::Options { recv_buffers: RECV_BUFFERS, ..runtime::Options::default() };
             if self.config.epoll {
                 options.backend = runtime::Backend::Epoll;
             }

@@ -4,8 +4,10 @@
 //! [`Store::clean`] takes at most one new segment and frees one; after [`GENEROUS_ROUNDS`] at most half of an evicted
 //! segment is carried over, so that two evictions make at least one segment of room, however hot all items are.
 
+use hashbrown::HashTable;
+
 use super::segment::Segment;
-use super::{NoMemory, Place, SINGLE_PART, Store};
+use super::{NoMemory, Place, SINGLE_PART, Store, key_at};
 use crate::core::clock::Now;
 
 /// A segment with at least this part dead is compacted before anything is evicted.
@@ -33,12 +35,28 @@ impl Store {
         used.saturating_add(extra) <= self.options.memory_bytes
     }
 
-    /// What the index will take more when one more item is put in.
+    /// What the index will take more, before the old one goes, when one more item is put in.
     fn index_growth(&self) -> usize {
         match self.index.len() < self.index.capacity() {
             true => 0,
-            false => self.index.allocation_size().max(64),
+            // Eight bytes of place and one of tag per slot; an eighth of the slots stays free.
+            false => (places_wanted(self.index.len()) * 8 / 7 + 1).next_power_of_two() * 9 + 64,
         }
+    }
+
+    /// Makes the index have room for one more. It is built anew, because a table that filled up with the marks of
+    /// removed places would otherwise double although it is half empty.
+    pub(super) fn make_place(&mut self) {
+        if self.index.len() < self.index.capacity() {
+            return;
+        }
+        let mut index = HashTable::with_capacity(places_wanted(self.index.len()));
+        let (segments, seed) = (&self.segments, self.options.seed);
+        let hash_at = |place: &Place| crate::core::hash(key_at(segments, *place), seed);
+        for place in &self.index {
+            index.insert_unique(hash_at(place), *place, hash_at);
+        }
+        self.index = index;
     }
 
     /// Makes the active segment have room for an item of `bytes`.
@@ -185,6 +203,11 @@ impl Store {
         self.free_slots.push(id);
         self.recycle(segment);
     }
+}
+
+/// How many places a new index is made for when there are `len`.
+fn places_wanted(len: usize) -> usize {
+    len + len / 8 + 8
 }
 
 /// Whether a large item gets a second chance; it is less hot then.

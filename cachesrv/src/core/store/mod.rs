@@ -364,6 +364,7 @@ impl Store {
     }
 
     fn link(&mut self, hash: u64, place: Place, item_bytes: usize) -> Place {
+        self.make_place();
         let (segments, seed) = (&self.segments, self.options.seed);
         self.index.insert_unique(hash, place, |place| super::hash(key_at(segments, *place), seed));
         self.live_bytes += item_bytes;

@@ -136,6 +136,18 @@ fn a_full_store_keeps_its_limit_and_never_lies() {
     assert!(store.live_bytes() > store.options.memory_bytes / 3, "{} live", store.live_bytes());
 }
 
+/// However many small items come and go, the index stays in proportion to those that are there.
+#[test]
+fn coming_and_going_does_not_swell_the_index() {
+    let mut store = store(4 << 20, true);
+    for round in 0..500_000_u64 {
+        set(&mut store, format!("key-{round:012}").as_bytes(), &[b'v'; 32], at(0)).expect("room");
+    }
+    check(&store);
+    assert!(store.index_bytes() < store.items() * 22, "{} for {}", store.index_bytes(), store.items());
+    assert!(store.live_bytes() > store.options.memory_bytes * 3 / 4, "{} live", store.live_bytes());
+}
+
 /// What is asked for again and again outlives what nobody wants, many times the memory over.
 #[test]
 fn wanted_items_outlive_a_scan() {
