@@ -151,7 +151,7 @@ impl Relay<'_> {
         }
         let mut body = Body::new(plan.read);
         if matches!(plan.read, Framing::Length(_)) {
-            return self.stream(input, &mut body, plan.write, out).await;
+            return Box::pin(self.stream(input, &mut body, plan.write, out)).await;
         }
         // The length is not known: hold it back for a moment, it may be small.
         let until = now() + HOLD_MAX;
@@ -174,7 +174,7 @@ impl Relay<'_> {
         if body.is_done() {
             return self.forward_one(out).await;
         }
-        self.stream(input, &mut body, plan.write, out).await
+        Box::pin(self.stream(input, &mut body, plan.write, out)).await
     }
 
     /// Sends `out` and what follows it as it comes.

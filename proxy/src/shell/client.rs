@@ -36,14 +36,16 @@ pub(super) async fn serve(
     let client = local.setup.client(&peer, tls.is_some());
     let conn = match tls {
         None => Conn::from(stream),
-        Some(config) => match timeout(local.setup.timeouts.client_head, tls::accept(stream, config)).await {
-            Ok(Ok(stream)) => Conn::from(stream),
-            failed => {
-                local.counts.handshake_errors.add();
-                tracing::debug!(%peer, error = ?failed.map(|done| done.err()), "no TLS handshake");
-                return;
+        Some(config) => {
+            match timeout(local.setup.timeouts.client_head, Box::pin(tls::accept(stream, config))).await {
+                Ok(Ok(stream)) => Conn::from(stream),
+                failed => {
+                    local.counts.handshake_errors.add();
+                    tracing::debug!(%peer, error = ?failed.map(|done| done.err()), "no TLS handshake");
+                    return;
+                }
             }
-        },
+        }
     };
     let mut session = Session { local, conn, client, input: Input::default() };
     let ending = session.run().await;
@@ -194,7 +196,7 @@ impl Session {
             }
             std::io::Result::Ok(())
         };
-        let _ = timeout(LINGER_MAX, ending).await;
+        let _ = timeout(LINGER_MAX, Box::pin(ending)).await;
     }
 }
 

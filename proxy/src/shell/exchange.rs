@@ -14,7 +14,7 @@ use futures_util::future::{Either, select};
 use runtime::Segment;
 use runtime::time::timeout;
 use std::cell::Cell;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use tls::Conn;
 
@@ -125,11 +125,12 @@ async fn attempt(
         without_body(local, &relay, &mut answer).await
     } else {
         let pump = Pump { local, client, server: &upconn.stream, done: &body_done };
-        with_body(local, &relay, &pump, &mut answer, input, job).await
+        // Boxed, as is all that few requests need: every idle connection has room for the largest of its futures.
+        Box::pin(with_body(local, &relay, &pump, &mut answer, input, job)).await
     };
     match result {
         Ok(head) if head.upgraded => {
-            tunnel::run(local, client, input, &upconn.stream, &mut answer, head.bytes).await;
+            Box::pin(tunnel::run(local, client, input, &upconn.stream, &mut answer, head.bytes)).await;
             Attempt::Answered { status: head.status, outcome: Outcome::Tunnelled }
         }
         Ok(head) => {
@@ -172,14 +173,14 @@ impl From<AnswerFault> for Fault {
 
 /// The answer to a request whose body, if it has one, is whole and sent.
 async fn without_body(local: &Local, relay: &Relay<'_>, answer: &mut Input) -> Result<Head, Fault> {
-    let head = first_byte(local, relay.head(answer)).await?;
+    let head = first_byte(local, pin!(relay.head(answer))).await?;
     finish(relay, answer, head).await
 }
 
-/// Waits for a head as long as a server may take for its first byte.
+/// Waits for a head as long as a server may take for its first byte. By reference: futures moved into futures are kept twice.
 async fn first_byte(
     local: &Local,
-    head: impl Future<Output = Result<Head, AnswerFault>>,
+    head: Pin<&mut impl Future<Output = Result<Head, AnswerFault>>>,
 ) -> Result<Head, AnswerFault> {
     match timeout(local.setup.timeouts.upstream_first_byte, head).await {
         Ok(head) => head,

@@ -26,13 +26,17 @@ impl Upconn {
 impl Local {
     /// An idle connection to `server`, else a new one.
     pub(super) async fn connect(&self, server: usize) -> Result<Upconn, Failure> {
-        let counts = &self.counts.servers[server];
         while let Some(idle) = self.take_idle(server) {
             if idle.is_quiet() {
-                counts.reuses.add();
+                self.counts.servers[server].reuses.add();
                 return Ok(idle);
             }
         }
+        Box::pin(self.connect_anew(server)).await
+    }
+
+    async fn connect_anew(&self, server: usize) -> Result<Upconn, Failure> {
+        let counts = &self.counts.servers[server];
         let address = &self.setup.servers[server].address;
         let failure = match timeout(self.setup.timeouts.upstream_connect, Stream::connect(address)).await {
             Ok(Ok(stream)) => {

@@ -1,0 +1,310 @@
+//! Servers that are gone, die, stall or lie; and when a request is tried again.
+
+mod harness;
+
+use harness::{Origin, Proxy, config, nobody, until, web};
+use proxy::config::Config;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+fn two(first: &Origin, second: &Origin) -> Config {
+    config(&[first.address, second.address])
+}
+
+#[test]
+fn a_dead_server_costs_no_request() {
+    let alive = Origin::named("alive");
+    let proxy = Proxy::start(&config(&[nobody(), alive.address]));
+    let mut client = proxy.client();
+    for _ in 0..10 {
+        assert_eq!(client.get("/").text(), "alive");
+        assert_eq!(client.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi").text(), "alive");
+    }
+}
+
+#[test]
+fn all_dead_is_502_then_503() {
+    let proxy = Proxy::start(&config(&[nobody()]));
+    let mut client = proxy.client();
+    let answer = client.get("/");
+    assert_eq!(answer.status, 502);
+    until("the server's fall", || client_status(&proxy) == 503);
+    let answer = client.get("/");
+    assert!(answer.status == 503 && answer.has("Retry-After: 1"), "{answer:?}");
+    assert!(!answer.head.contains("close"), "the client's connection lives on");
+}
+
+fn client_status(proxy: &Proxy) -> u16 {
+    proxy.client().get("/").status
+}
+
+#[test]
+fn a_get_moves_on_when_its_server_dies_before_or_in_a_small_answer() {
+    for part in [
+        "",
+        "HTTP/1.1 2",
+        "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
+    ] {
+        let dying = Origin::start(move |peer, _| {
+            if peer.request().is_some() {
+                peer.write(part);
+            }
+        });
+        let alive = Origin::named("alive");
+        let proxy = Proxy::start(&two(&dying, &alive));
+        let mut client = proxy.client();
+        for _ in 0..4 {
+            assert_eq!(client.get("/").text(), "alive", "{part:?}");
+        }
+        assert!(dying.accepted() > 0);
+    }
+}
+
+#[test]
+fn a_post_is_not_repeated_once_a_server_has_it() {
+    let received = Arc::new(AtomicUsize::new(0));
+    let start = |received: Arc<AtomicUsize>| {
+        Origin::start(move |peer, _| {
+            if peer.request().is_some() {
+                received.fetch_add(1, Ordering::SeqCst);
+            }
+        })
+    };
+    let (one, two_) = (start(received.clone()), start(received.clone()));
+    let proxy = Proxy::start(&two(&one, &two_));
+    let answer = proxy.client().ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi");
+    assert_eq!((answer.status, received.load(Ordering::SeqCst)), (502, 1));
+}
+
+#[test]
+fn a_small_put_is_repeated_with_its_body() {
+    for body in
+        ["Content-Length: 5\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"]
+    {
+        let dying = Origin::start(|peer, _| drop(peer.request()));
+        let alive = Origin::answering(|request| request.rsplit("\r\n\r\n").next().unwrap().to_owned());
+        let proxy = Proxy::start(&two(&dying, &alive));
+        let mut client = proxy.client();
+        for _ in 0..4 {
+            assert_eq!(client.ask(format!("PUT / HTTP/1.1\r\nHost: a\r\n{body}")).text(), "hello");
+        }
+        assert!(!dying.seen().is_empty());
+    }
+}
+
+#[test]
+fn a_large_put_is_not_repeated() {
+    let dying = Origin::start(|peer, _| {
+        let _ = peer.head();
+        let _ = peer.exactly(100_000);
+    });
+    let proxy = Proxy::start(&two(&dying, &dying));
+    let mut client = proxy.client();
+    client.write("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n");
+    client.write(vec![b'x'; 100_000]);
+    assert_eq!((client.answer().status, dying.accepted()), (502, 1));
+}
+
+#[test]
+fn a_connection_that_died_while_idle_costs_no_request() {
+    // Answers once per connection, then closes without having said so.
+    let origin = Origin::start(|peer, _| {
+        if peer.request().is_some() {
+            peer.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }
+    });
+    let proxy = Proxy::start(&config(&[origin.address]));
+    let mut client = proxy.client();
+    for _ in 0..20 {
+        assert_eq!(client.get("/").text(), "ok");
+    }
+}
+
+#[test]
+fn a_reused_connection_that_dies_under_a_request_is_replaced() {
+    // Takes a second request and closes without a word, as a server does whose idle time has just passed.
+    let origin = Origin::start(|peer, number| {
+        if peer.request().is_some() {
+            peer.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+            if peer.request().is_some() && number % 2 == 1 {
+                peer.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+            }
+        }
+    });
+    let proxy = Proxy::start(&config(&[origin.address]));
+    let mut client = proxy.client();
+    for _ in 0..20 {
+        assert_eq!(client.get("/").text(), "ok");
+    }
+}
+
+#[test]
+fn a_large_answer_cut_short_never_looks_whole() {
+    for head in ["Content-Length: 100000", "Transfer-Encoding: chunked"] {
+        let dying = Origin::start(move |peer, _| {
+            if peer.request().is_some() {
+                let start = if head.starts_with('T') { "186a0\r\n" } else { "" };
+                peer.write(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{start}{}", "x".repeat(50_000)));
+            }
+        });
+        let proxy = Proxy::start(&config(&[dying.address]));
+        let mut client = proxy.client();
+        let answer = client.get("/");
+        assert!(answer.status == 200 && !answer.whole, "{head}: {} bytes", answer.body.len());
+        assert_eq!(dying.accepted(), 1, "not repeated once bytes went out");
+    }
+}
+
+#[test]
+fn a_silent_server_is_504() {
+    let silent = Origin::start(|peer, _| {
+        let _ = peer.request();
+        let _ = peer.rest();
+    });
+    let mut config = config(&[silent.address]);
+    config.timeouts.upstream_first_byte_ms = 100;
+    let proxy = Proxy::start(&config);
+    let mut client = proxy.client();
+    assert_eq!(client.get("/").status, 504);
+    assert_eq!(client.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi").status, 504);
+    assert_eq!(silent.accepted(), 2, "a slow request is not repeated");
+}
+
+#[test]
+fn a_server_that_stalls_in_its_answer_cuts_it_off() {
+    let stalling = Origin::start(|peer, _| {
+        let _ = peer.request();
+        peer.write(format!("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n{}", "x".repeat(50_000)));
+        let _ = peer.rest();
+    });
+    let mut config = config(&[stalling.address]);
+    config.timeouts.upstream_body_ms = 100;
+    let proxy = Proxy::start(&config);
+    assert!(!proxy.client().get("/").whole);
+}
+
+#[test]
+fn a_slow_stream_is_passed_on_as_it_comes() {
+    let (next, gate) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    let origin = Origin::start(move |peer, _| {
+        let _ = peer.request();
+        peer.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        for event in ["one", "two"] {
+            peer.write(format!("{:x}\r\n{event}\r\n", event.len()));
+            let _ = gate.lock().unwrap().recv();
+        }
+        peer.write("0\r\n\r\n");
+    });
+    let proxy = Proxy::start(&config(&[origin.address]));
+    let mut client = proxy.client();
+    client.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(client.head().unwrap().contains("chunked"));
+    // Each event is here before the server has sent the next.
+    assert_eq!(client.exactly(8), b"3\r\none\r\n");
+    next.send(()).unwrap();
+    assert_eq!(client.exactly(8), b"3\r\ntwo\r\n");
+    next.send(()).unwrap();
+    assert_eq!(client.exactly(5), b"0\r\n\r\n");
+}
+
+#[test]
+fn an_early_answer_ends_the_connection_and_arrives() {
+    let origin = Origin::start(|peer, _| {
+        let _ = peer.head();
+        peer.write("HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig");
+        let _ = peer.rest();
+    });
+    let proxy = Proxy::start(&config(&[origin.address]));
+    let mut client = proxy.client();
+    client.write("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000\r\n\r\nstart");
+    let answer = client.answer();
+    assert!(answer.status == 413 && answer.text() == "big" && answer.has("Connection: close"), "{answer:?}");
+    client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    assert!(client.is_closed());
+}
+
+#[test]
+fn checks_take_a_server_out_and_bring_it_back() {
+    let healthy = Arc::new(AtomicUsize::new(1));
+    let asked = healthy.clone();
+    let sick = Origin::start(move |peer, _| {
+        while let Some(request) = peer.request() {
+            let status = if request.starts_with("GET /health") && asked.load(Ordering::SeqCst) == 0 {
+                500
+            } else {
+                200
+            };
+            peer.write(format!("HTTP/1.1 {status} X\r\nContent-Length: 4\r\n\r\nsick"));
+        }
+    });
+    let well = Origin::named("well");
+    let mut config = two(&sick, &well);
+    let health = &mut web(&mut config).health;
+    (health.path, health.interval_ms, health.fall, health.rise) = (Some("/health".into()), 20, 2, 2);
+    let proxy = Proxy::start(&config);
+    let answers = |count: usize| {
+        let mut client = proxy.client();
+        (0..count).map(|_| client.get("/").text().to_owned()).collect::<Vec<_>>()
+    };
+    until("both serving", || answers(4).iter().any(|name| name == "sick"));
+    healthy.store(0, Ordering::SeqCst);
+    until("the sick one out", || answers(8).iter().all(|name| name == "well"));
+    healthy.store(1, Ordering::SeqCst);
+    until("the sick one back", || answers(4).iter().any(|name| name == "sick"));
+    assert!(
+        sick.seen().iter().any(|request| request.starts_with("GET /health HTTP/1.1\r\nHost: 127.0.0.1:"))
+    );
+}
+
+#[test]
+fn servers_that_start_down_wait_for_their_first_check() {
+    let origin = Origin::named("x");
+    let mut config = config(&[origin.address]);
+    let health = &mut web(&mut config).health;
+    (health.path, health.interval_ms, health.start) = (Some("/".into()), 20, proxy::config::Start::Down);
+    let proxy = Proxy::start(&config);
+    until("the first check", || client_status(&proxy) == 200);
+}
+
+#[test]
+fn a_server_that_is_killed_and_comes_back_costs_no_request() {
+    // The port stays ours; the connections die.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let alive = Arc::new(AtomicUsize::new(1));
+    let serving = alive.clone();
+    let flaky = Origin::on(listener, move |peer, _| {
+        while serving.load(Ordering::SeqCst) == 1 {
+            let Some(_) = peer.request() else { return };
+            if serving.load(Ordering::SeqCst) == 0 {
+                peer.write("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfl");
+                return;
+            }
+            peer.write("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nflaky");
+        }
+    });
+    let steady = Origin::named("steady");
+    let proxy = Proxy::start(&two(&flaky, &steady));
+    let address = proxy.addresses[0];
+    let clients: Vec<_> = (0..8)
+        .map(|_| {
+            harness::thread("client", move || {
+                let mut client = harness::Client::connect(address);
+                for _ in 0..500 {
+                    let answer = client.get("/");
+                    assert!(
+                        answer.status == 200 && answer.whole && ["flaky", "steady"].contains(&answer.text())
+                    );
+                }
+            })
+        })
+        .collect();
+    for round in 0..20 {
+        until("some requests more", || flaky.seen().len() + steady.seen().len() > 100 * round);
+        alive.store(round % 2, Ordering::SeqCst);
+    }
+    for client in clients {
+        client.join().unwrap();
+    }
+}
