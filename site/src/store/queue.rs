@@ -195,3 +195,62 @@ impl ClientContext for Logging {
 }
 
 impl ConsumerContext for Logging {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rdkafka::Message;
+    use rdkafka::mocking::MockCluster;
+    use tokio::time::timeout;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// librdkafka's own broker, in this process.
+    fn broker() -> (MockCluster<'static, rdkafka::producer::DefaultProducerContext>, WorkerConfig) {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic(JOBS_TOPIC, 2, 1).unwrap();
+        let mut config = WorkerConfig::default();
+        config.stores.broker = cluster.bootstrap_servers();
+        (cluster, config)
+    }
+
+    async fn next_job(consumer: &JobsConsumer) -> (String, BorrowedMessage<'_>) {
+        loop {
+            // What is no message is news of the group forming.
+            if let Ok(message) = timeout(PATIENCE, consumer.recv()).await.expect("a job comes") {
+                let job: Job = serde_json::from_slice(message.payload().unwrap()).unwrap();
+                assert_eq!(message.key(), Some(job.photo.as_bytes()));
+                return (job.photo, message);
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_job_comes_again_until_it_is_committed() {
+        let (_broker, config) = broker();
+        let (queue, topic) = Queue::new(&config.stores).unwrap();
+        let first = PhotoId::from_random(1);
+        assert!(queue.publish(first).await.is_err(), "not before the topic is seen to");
+        timeout(PATIENCE, topic).await.unwrap();
+        queue.publish(first).await.unwrap();
+
+        let dies = consumer(&config).unwrap();
+        let (photo, message) = next_job(&dies).await;
+        assert_eq!(photo, first.to_string());
+        drop(message);
+        drop(dies);
+
+        let lives = consumer(&config).unwrap();
+        let (photo, message) = next_job(&lives).await;
+        assert_eq!(photo, first.to_string(), "uncommitted, it comes again");
+        commit(&lives, &message).unwrap();
+        drop(message);
+        drop(lives);
+
+        let second = PhotoId::from_random(2);
+        queue.publish(second).await.unwrap();
+        let last = consumer(&config).unwrap();
+        let (photo, _) = next_job(&last).await;
+        assert_eq!(photo, second.to_string(), "committed, it does not");
+    }
+}

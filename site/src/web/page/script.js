@@ -180,7 +180,9 @@ async function showMe() {
     return;
   }
   const form = element("form", undefined, "bar");
-  const id = Object.assign(element("input"), { type: "number", min: 1, required: true, value: 12, id: "login-id" });
+  const id = Object.assign(element("input"), {
+    type: "number", min: 1, required: true, value: 12, id: "login-id", autocomplete: "username",
+  });
   const password = Object.assign(element("input"), {
     type: "password", required: true, value: "millrace", id: "login-password", autocomplete: "current-password",
   });
