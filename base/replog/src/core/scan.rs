@@ -188,3 +188,60 @@ impl Scan {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{GroupId, Index};
+
+    const SALT: Salt = Salt { log: 5, generation: 2 };
+    const MARK: Position = Position { generation: 1, block: 40 };
+
+    /// The blocks of one batch at block 1 of a segment of 8.
+    fn batch() -> Vec<u8> {
+        let bytes = Bytes::from(vec![0x5A; 9000]);
+        let records = [Record::Entry { group: GroupId(1), index: Index(1), bytes }];
+        let mut blocks = [vec![0; 3 * BLOCK_BYTES]];
+        batch::encode(&records, SALT, 1, MARK, &mut blocks);
+        blocks.concat()
+    }
+
+    fn scan(blocks: &[u8]) -> (usize, Tail) {
+        let mut scan = Scan::new(SALT, 8);
+        let mut whole = 0;
+        let padded = [blocks, &vec![0; 7 * BLOCK_BYTES - blocks.len()]].concat();
+        for block in padded.chunks_exact(BLOCK_BYTES) {
+            whole += scan.feed(block).into_iter().count();
+        }
+        (whole, scan.finish())
+    }
+
+    #[test]
+    fn a_whole_batch_leaves_nothing_behind_it() {
+        let (whole, tail) = scan(&batch());
+        assert_eq!((whole, tail.end, tail.touched, tail.damaged), (1, 4, None, None));
+        assert_eq!((tail.durable, tail.begins), (Some(MARK), Some(MARK)));
+    }
+
+    #[test]
+    fn a_batch_without_one_of_its_sectors_is_torn() {
+        for sector in 0..24 {
+            let mut blocks = batch();
+            blocks[sector * SECTOR_BYTES..(sector + 1) * SECTOR_BYTES].fill(0);
+            let (whole, tail) = scan(&blocks);
+            assert_eq!((whole, tail.end, tail.damaged), (0, 1, None), "sector {sector}");
+            assert_eq!(tail.touched, Some(1..4), "sector {sector}");
+        }
+    }
+
+    #[test]
+    fn sectors_that_hold_each_by_itself_and_not_together_are_damage() {
+        let mut blocks = batch();
+        blocks[BLOCK_BYTES + 100] ^= 1;
+        let number = format::first_sector(2);
+        format::stamp(&mut blocks[BLOCK_BYTES..BLOCK_BYTES + SECTOR_BYTES], SALT, number, MARK);
+        let (whole, tail) = scan(&blocks);
+        assert_eq!((whole, tail.end), (0, 1));
+        assert_eq!(tail.damaged, Some((1, "the body of a batch does not match its checksum")));
+    }
+}
