@@ -6,15 +6,11 @@
 //! What it leaves out: defaults and validation, which are the daemon's (`#[serde(default)]`, its own `validate`).
 
 use crate::limits;
-use crate::logs::Format;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use std::io::{self, Read};
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
 
 /// A configuration that can't be used. [`Display`](std::fmt::Display) is one line without a newline.
 #[derive(Debug, thiserror::Error)]
@@ -41,53 +37,23 @@ pub enum ConfigError {
     },
 }
 
-/// The table `[ops]`, the same in every daemon's file; all of it may be left out.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Settings {
-    /// Where the admin endpoint listens; none unless set. Keep it private: it asks for no login.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub admin: Option<SocketAddr>,
-    /// How logs look: `"auto"`, `"text"`, `"json"`, `"journald"`.
-    pub log: Format,
-    /// `"info"`, or a filter such as `"info,broker=debug"`; the variable `RUST_LOG` wins.
-    pub log_level: String,
-}
-
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings { admin: None, log: Format::Auto, log_level: "info".to_owned() }
-    }
-}
-
 /// Reads a file of at most [`limits::CONFIG_BYTES_MAX`] into `T`.
 pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
     parse(&read_text(path)?, &path.display().to_string())
 }
 
-/// Reads a file whose table `[ops]` is [`Settings`] and the rest of which is `T`.
-pub fn load_with_settings<T: DeserializeOwned>(path: &Path) -> Result<(Settings, T), ConfigError> {
-    parse_with_settings(&read_text(path)?, &path.display().to_string())
-}
-
-/// [`load`] from a text; `source_name` stands in errors where the file would.
+/// The same from a text; `source_name` stands in errors where the file would.
 pub fn parse<T: DeserializeOwned>(text: &str, source_name: &str) -> Result<T, ConfigError> {
-    let source = Source { text, name: source_name };
-    source.read(source.table()?, "")
-}
-
-/// [`load_with_settings`] from a text.
-pub fn parse_with_settings<T: DeserializeOwned>(
-    text: &str,
-    source_name: &str,
-) -> Result<(Settings, T), ConfigError> {
-    let source = Source { text, name: source_name };
-    let mut table = source.table()?;
-    let settings = match table.get_mut().remove("ops") {
-        Some(value) => source.read_value(value, "ops")?,
-        None => Settings::default(),
+    let invalid = |span: Option<Range<usize>>, message: String| {
+        let (line, column) = position(text, span.map_or(0, |span| span.start));
+        ConfigError::Invalid { source_name: source_name.to_owned(), line, column, message }
     };
-    Ok((settings, source.read(table, "")?))
+    let document =
+        toml::Deserializer::parse(text).map_err(|error| invalid(error.span(), one_line(error.message())))?;
+    serde_path_to_error::deserialize(document).map_err(|error| {
+        let key = error.path().to_string();
+        invalid(error.inner().span(), explain(&key, error.inner().message()))
+    })
 }
 
 /// A configuration as TOML, for [`Options::config`](crate::Options): secrets print as `***` by [`crate::Secret`].
@@ -111,50 +77,6 @@ fn read_text(path: &Path) -> Result<String, ConfigError> {
     read().map_err(|source| ConfigError::Read { path: path.to_owned(), source })
 }
 
-/// A text and what it is called, to make errors from.
-struct Source<'a> {
-    text: &'a str,
-    name: &'a str,
-}
-
-impl<'a> Source<'a> {
-    fn table(&self) -> Result<Spanned<DeTable<'a>>, ConfigError> {
-        DeTable::parse(self.text).map_err(|error| self.invalid(error.span(), one_line(error.message())))
-    }
-
-    fn read<T: DeserializeOwned>(&self, table: Spanned<DeTable<'a>>, within: &str) -> Result<T, ConfigError> {
-        self.deserialize(toml::Deserializer::from(table), within)
-    }
-
-    fn read_value<T: DeserializeOwned>(
-        &self,
-        value: Spanned<DeValue<'a>>,
-        within: &str,
-    ) -> Result<T, ConfigError> {
-        self.deserialize(toml::de::ValueDeserializer::from(value), within)
-    }
-
-    fn deserialize<'de, T, D>(&self, deserializer: D, within: &str) -> Result<T, ConfigError>
-    where
-        T: DeserializeOwned,
-        D: serde::Deserializer<'de, Error = toml::de::Error>,
-    {
-        serde_path_to_error::deserialize(deserializer).map_err(|error| {
-            let path = match (within, error.path().to_string().as_str()) {
-                (within, "." | "") => within.to_owned(),
-                ("", path) => path.to_owned(),
-                (within, path) => format!("{within}.{path}"),
-            };
-            self.invalid(error.inner().span(), explain(&path, error.inner().message()))
-        })
-    }
-
-    fn invalid(&self, span: Option<Range<usize>>, message: String) -> ConfigError {
-        let (line, column) = position(self.text, span.map_or(0, |span| span.start));
-        ConfigError::Invalid { source_name: self.name.to_owned(), line, column, message }
-    }
-}
-
 /// Line and column, from 1, of a byte offset.
 fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text); // spans lie between characters
@@ -167,7 +89,7 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
 fn explain(path: &str, message: &str) -> String {
     let message = one_line(message);
     let table = |path: &str| match path {
-        "" => String::new(),
+        "" | "." => String::new(),
         path => format!(" in `{path}`"),
     };
     let (parent, _) = path.rsplit_once('.').unwrap_or(("", path));
@@ -186,7 +108,7 @@ fn explain(path: &str, message: &str) -> String {
         return format!("duplicate key{rest}{}", table(path));
     }
     match path {
-        "" => message,
+        "" | "." => message,
         _ => format!("key `{path}`: {message}"),
     }
 }
@@ -198,6 +120,8 @@ fn one_line(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde::Deserialize;
+    use std::net::SocketAddr;
 
     #[derive(Debug, Deserialize, Serialize)]
     #[serde(deny_unknown_fields)]
@@ -284,33 +208,6 @@ mod tests {
         assert_eq!(refusal("threads = 1\nthreads = 2\n"), "etc/proxy.toml:2:1: duplicate key");
         let syntax = refusal("threads = 1\nlisten = \n");
         assert!(syntax.starts_with("etc/proxy.toml:2:"), "{syntax}");
-    }
-
-    #[test]
-    fn the_table_of_settings_is_the_same_for_all() {
-        let text = "listen = '127.0.0.1:80'\n[ops]\nadmin = '127.0.0.1:8901'\nlog = 'json'\n";
-        let (settings, config) = parse_with_settings::<Config>(text, "x").unwrap();
-        assert_eq!(settings.admin, Some("127.0.0.1:8901".parse().unwrap()));
-        assert_eq!((settings.log, settings.log_level.as_str()), (Format::Json, "info"));
-        assert_eq!(config.listen.port(), 80);
-        let (settings, _) = parse_with_settings::<Config>("listen = '127.0.0.1:80'\n", "x").unwrap();
-        assert_eq!(settings, Settings::default());
-
-        let refusal = |text: &str| parse_with_settings::<Config>(text, "x").unwrap_err().to_string();
-        assert_eq!(
-            refusal("listen = '127.0.0.1:80'\n[ops]\nadmim = 1\n"),
-            "x:3:1: unknown key `admim` in `ops`, expected one of `admin`, `log`, `log_level`"
-        );
-        assert_eq!(
-            refusal("[ops]\nlog = 'xml'\n"),
-            "x:2:7: key `ops.log`: unknown variant `xml`, expected one of `auto`, `text`, `json`, `journald`"
-        );
-        assert_eq!(
-            refusal("ops = 1\n"),
-            "x:1:7: key `ops`: invalid type: integer `1`, expected struct Settings"
-        );
-        assert!(refusal("[ops]\n").contains("missing key `listen`"));
-        assert!(refusal("lisen = 1\n[ops]\n").starts_with("x:1:1: unknown key `lisen`"));
     }
 
     #[test]
