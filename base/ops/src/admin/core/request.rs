@@ -165,4 +165,32 @@ mod tests {
             format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(limits::ADMIN_HEADERS_MAX));
         assert_eq!(status(&fields), Status::TooLarge);
     }
+
+    #[test]
+    fn no_bytes_panic_it_or_make_it_wait_for_ever() {
+        let whole = b"GET /metrics?x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state as usize
+        };
+        for _ in 0..20_000 {
+            let mut input = whole.to_vec();
+            for _ in 0..random() % 4 + 1 {
+                let at = random() % input.len();
+                match random() % 3 {
+                    0 => input[at] = random() as u8,
+                    1 => input.truncate(at + 1),
+                    _ => input.insert(at, random() as u8),
+                }
+            }
+            if let Ok(Some(head)) = parse(&input) {
+                assert!(head.bytes <= input.len() && head.path.starts_with('/'));
+            }
+            input.resize(limits::ADMIN_HEAD_BYTES_MAX, b'x');
+            assert_ne!(parse(&input), Ok(None), "a full buffer is decided");
+        }
+    }
 }
