@@ -199,6 +199,22 @@ fn long_lines_are_retrievals_or_the_end() {
     assert_eq!(step, Step::Close);
 }
 
+/// What half lines hold is bounded in all: half of the memory limit, 8 MiB here.
+#[test]
+fn long_lines_share_a_limit() {
+    let cache = std::sync::Arc::new(cachesrv::core::cache::Cache::new(options()));
+    let line = [b"get ".as_slice(), &b"key ".repeat(900_000)].concat();
+    let mut open: Vec<Connection> = (0..2).map(|_| Connection::to(&cache)).collect();
+    for connection in &mut open {
+        assert_eq!(connection.feed(&line).1, Step::Hungry);
+    }
+    assert_eq!(Connection::to(&cache).feed(&line).1, Step::Close);
+    assert!(open[0].feed(b"\r\n").0.ends_with(b"END\r\n"));
+    assert_eq!(Connection::to(&cache).feed(&line).1, Step::Hungry, "that line's share is free again");
+    drop(open);
+    assert_eq!(Connection::to(&cache).feed(&line).1, Step::Hungry);
+}
+
 /// However the bytes are cut, the answers are the same.
 #[test]
 fn a_pipeline_may_be_cut_anywhere() {

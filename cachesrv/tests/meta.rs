@@ -67,7 +67,8 @@ fn stale_items_go_to_one_refiller() {
     c.expect("md k I T30\n", "HD\n");
     c.expect("mg k v t c\n", "VA 1 t30 c2 X W\na\n");
     c.expect("mg k v\n", "VA 1 Z X\na\n");
-    c.expect("ms k 1 C2 T0\nb\nmg k v\n", "HD\nVA 1\nb\n");
+    c.expect("md k I E7\nmg k c\nmg k\n", "HD\nHD c7 X W\nHD Z X\n");
+    c.expect("ms k 1 C7 T0\nb\nmg k v\n", "HD\nVA 1\nb\n");
 }
 
 #[test]

@@ -96,7 +96,7 @@ pub(crate) fn write(shard: &mut Shard, hash: u64, write: Write<'_>, now: Now) ->
         Condition::Set | Condition::Replace => put(shard, hash, write, now, None),
         Condition::Add => {
             let mut old = old;
-            old.last_access_s = now.seconds();
+            old.warm(now.seconds());
             shard.store.set_head(place, &old);
             Outcome::NotStored
         }
@@ -351,7 +351,8 @@ pub(crate) fn count(
         digits.resize(held_bytes, b' ');
         shard.store.set_value(place, &digits);
         let mut head = old;
-        (head.cas, head.last_access_s) = (cas, now.seconds());
+        head.cas = cas;
+        head.warm(now.seconds());
         shard.store.set_head(place, &head);
         return Counted::Number(number, place);
     }

@@ -4,6 +4,7 @@
 //! - [`Session::step`] takes every byte it is given exactly once; what it can't use yet it keeps, and what it keeps
 //!   is bounded: a line of [`LINE_BYTES_MAX`] (a retrieval's: [`RETRIEVAL_BYTES_MAX`]), one value of the item limit.
 //! - How the bytes are cut into calls changes no answer.
+//! - Long lines and values that are not all there yet are booked against a limit that all connections share.
 //! - A value that arrives in pieces is put together once, where it will be stored.
 //! - After [`Step::Full`] the caller sends `out` away and calls again: the answers waiting are bounded too, by
 //!   [`ANSWERS_BYTES`] and one item.
@@ -55,8 +56,8 @@ enum State {
     /// The start of a line, looked through for a newline up to its end.
     Line(Vec<u8>),
     /// A storage command's line, and its value so far behind [`HEAD_BYTES`] and the key; `missing` counts what is
-    /// yet to come, its line end included. `booked` bytes are given back at the end.
-    Value { line: Vec<u8>, item: Vec<u8>, missing: usize, booked: usize },
+    /// yet to come, its line end included.
+    Value { line: Vec<u8>, item: Vec<u8>, missing: usize },
     /// Data that nobody wants.
     Skip(u64),
     /// A retrieval that was answered up to `done`.
@@ -70,12 +71,14 @@ pub struct Session {
     state: State,
     /// Nothing was received yet.
     fresh: bool,
+    /// Bytes that the state was given of those that all connections share, see [`Cache::book_incoming`].
+    booked: usize,
 }
 
 impl Session {
     /// A fresh connection.
     pub fn new(cache: Arc<Cache>) -> Session {
-        Session { cache, state: State::Line(Vec::new()), fresh: true }
+        Session { cache, state: State::Line(Vec::new()), fresh: true, booked: 0 }
     }
 
     /// Whether nothing is half received.
@@ -105,6 +108,9 @@ impl Session {
                         let whole = [&held[..], line].concat();
                         self.command(without_return(&whole), input, now, out)
                     };
+                    if !matches!(self.state, State::Value { .. } | State::Retrieval { .. }) {
+                        self.release();
+                    }
                     if let Some(step) = step {
                         return step;
                     }
@@ -117,15 +123,15 @@ impl Session {
                         return Step::Hungry;
                     }
                 }
-                State::Value { line, mut item, missing, booked } => {
+                State::Value { line, mut item, missing } => {
                     let taken = missing.min(input.len());
                     item.extend_from_slice(&input[..taken]);
                     *input = &input[taken..];
                     if taken < missing {
-                        self.state = State::Value { line, item, missing: missing - taken, booked };
+                        self.state = State::Value { line, item, missing: missing - taken };
                         return Step::Hungry;
                     }
-                    self.cache.release_incoming(booked);
+                    self.release();
                     self.whole_value(&line, item, now, out);
                 }
                 State::Retrieval { line, done, cas, exptime } => {
@@ -135,6 +141,7 @@ impl Session {
                         self.state = State::Retrieval { line, done, cas, exptime };
                         return Step::Full;
                     }
+                    self.release();
                 }
             }
         }
@@ -148,12 +155,25 @@ impl Session {
             let spaces = held.iter().take_while(|byte| **byte == b' ').count();
             let name = &held[spaces..];
             let retrieval = spaces <= 100 && (name.starts_with(b"get ") || name.starts_with(b"gets "));
-            if !retrieval || held.len() > RETRIEVAL_BYTES_MAX {
+            let more = held.capacity().saturating_sub(self.booked);
+            if !retrieval || held.len() > RETRIEVAL_BYTES_MAX || !self.book(more) {
                 return Step::Close;
             }
         }
         self.state = State::Line(held);
         Step::Hungry
+    }
+
+    fn book(&mut self, bytes: usize) -> bool {
+        let booked = self.cache.book_incoming(bytes);
+        self.booked += if booked { bytes } else { 0 };
+        booked
+    }
+
+    fn release(&mut self) {
+        if self.booked > 0 {
+            self.cache.release_incoming(std::mem::take(&mut self.booked));
+        }
     }
 
     /// Carries out one line. `None` goes on with what `input` has left.
@@ -279,7 +299,7 @@ impl Session {
             return true;
         }
         let booked = HEAD_BYTES + key.len() + missing;
-        if !fits || !self.cache.book_incoming(booked) {
+        if !fits || !self.book(booked) {
             let text = classic::refuse_store(&self.cache, key, forgets, !fits, now);
             reply(out, noreply, text);
             self.state = State::Skip(missing as u64);
@@ -288,7 +308,7 @@ impl Session {
         let mut item = Vec::with_capacity(booked);
         item.resize(HEAD_BYTES, 0);
         item.extend_from_slice(key);
-        self.state = State::Value { line: line.to_vec(), item, missing, booked };
+        self.state = State::Value { line: line.to_vec(), item, missing };
         false
     }
 
@@ -367,9 +387,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if let State::Value { booked, .. } = self.state {
-            self.cache.release_incoming(booked);
-        }
+        self.release();
     }
 }
 

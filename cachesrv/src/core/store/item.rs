@@ -61,6 +61,12 @@ impl Head {
         }
     }
 
+    /// Notes a use at `now_s`, which counts when the item's turn to be evicted comes.
+    pub(crate) fn warm(&mut self, now_s: u32) {
+        self.heat = (self.heat + 1).min(HEAT_MAX);
+        self.last_access_s = now_s;
+    }
+
     /// The length of the whole item.
     pub(super) fn item_bytes(&self) -> usize {
         HEAD_BYTES + usize::from(self.key_bytes) + self.value_bytes as usize

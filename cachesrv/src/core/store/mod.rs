@@ -220,8 +220,7 @@ impl Store {
     /// Notes that somebody asked for the item.
     pub(crate) fn bump(&mut self, place: Place, mut head: Head, now: Now) {
         head.fetched = true;
-        head.heat = (head.heat + 1).min(item::HEAT_MAX);
-        head.last_access_s = now.seconds();
+        head.warm(now.seconds());
         self.set_head(place, &head);
     }
 
@@ -248,7 +247,10 @@ impl Store {
             let old = self.head(place);
             if old.value_bytes == head.value_bytes {
                 self.counts.total_items += 1;
-                self.set_head(place, &Head { heat: old.heat, ..head });
+                // It stays where it is in the order, so that it must count as used not to go early.
+                let mut head = Head { heat: old.heat, ..head };
+                head.warm(now.seconds());
+                self.set_head(place, &head);
                 self.set_value(place, value);
                 return Ok(place);
             }
