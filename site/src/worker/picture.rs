@@ -118,15 +118,28 @@ fn apply(picture: &DynamicImage, operation: Operation) -> Result<DynamicImage, P
             // What lies beyond the edge is cut off.
             Ok(picture.crop_imm(x, y, width, height))
         }
-        Operation::Resize { width, height, exact: true } => {
-            Ok(picture.resize_exact(width, height, FilterType::Lanczos3))
-        }
+        Operation::Resize { width, height, exact: true } => Ok(stretch(picture, width, height)),
         Operation::Resize { width, height, exact: false } => {
             Ok(picture.resize(width, height, FilterType::Lanczos3))
         }
         Operation::Blur { sigma } => Ok(picture.blur(sigma)),
         Operation::Sharpen { sigma } => Ok(picture.unsharpen(sigma, 0)),
     }
+}
+
+/// Stretches to this size. The library resizes one way first, with sixteen bytes a pixel in between; that picture can
+/// be far larger than both (8192×1000 to 1000×8192), so the way that makes the smaller one comes first: it has at
+/// most as many pixels as the larger of both.
+fn stretch(picture: &DynamicImage, width: u32, height: u32) -> DynamicImage {
+    let (width_now, height_now) = (picture.width(), picture.height());
+    if u64::from(width_now) * u64::from(height) <= u64::from(width) * u64::from(height_now) {
+        return picture.resize_exact(width, height, FilterType::Lanczos3);
+    }
+    picture.resize_exact(width, height_now, FilterType::Lanczos3).resize_exact(
+        width,
+        height,
+        FilterType::Lanczos3,
+    )
 }
 
 fn encode(
@@ -275,6 +288,29 @@ mod tests {
         let deep = image::ImageBuffer::from_pixel(2, 2, image::Luma([0xffff_u16]));
         let white = edited(&encoded(DynamicImage::ImageLuma16(deep), ImageFormat::Png), "");
         assert_eq!(white.get_pixel(1, 1), &Rgb([255; 3]));
+    }
+
+    #[test]
+    fn a_camera_held_upright_gives_an_upright_picture() {
+        // Left half black, right half white, 32×16; EXIF orientation 6: shown turned clockwise, black on top.
+        let picture = RgbImage::from_fn(32, 16, |x, _| if x < 16 { Rgb([0; 3]) } else { Rgb([255; 3]) });
+        let jpeg = encoded(picture, ImageFormat::Jpeg);
+        let exif =
+            b"\xff\xe1\x00\x22Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+        let turned = edited(&[&jpeg[..2], exif, &jpeg[2..]].concat(), "crop:0x0+16x30");
+        assert_eq!(turned.dimensions(), (16, 30));
+        assert!(turned.get_pixel(8, 4)[0] < 30 && turned.get_pixel(8, 26)[0] > 225);
+    }
+
+    #[test]
+    fn stretching_either_way_first_is_the_same_to_the_eye() {
+        let wide = encoded(RgbImage::from_fn(200, 10, |x, _| Rgb([x as u8; 3])), ImageFormat::Png);
+        let tall = edited(&wide, "resize:10x200!");
+        assert_eq!(tall.dimensions(), (10, 200));
+        for x in 0..10 {
+            let (is, should) = (i32::from(tall.get_pixel(x, 100)[0]), 10 + 20 * x as i32);
+            assert!((is - should).abs() < 6, "{x}: {is}");
+        }
     }
 
     #[test]
