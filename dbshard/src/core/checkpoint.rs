@@ -42,6 +42,14 @@ pub enum Error {
     /// A frame's bytes are not what was written.
     #[error("the frame at byte {0} is damaged")]
     Damaged(u64),
+    /// It does not hold as many keys as it says.
+    #[error("it says that it holds {said} keys, but holds {found}")]
+    Keys {
+        /// As its end says.
+        said: u64,
+        /// As they were read.
+        found: u64,
+    },
     /// It has no end.
     #[error("it ends at byte {0} without its last frame")]
     Cut(u64),
@@ -280,6 +288,12 @@ impl Reader {
     /// The file ends before its end.
     pub fn finish(&self) -> Result<(), Error> {
         if self.done { Ok(()) } else { Err(Error::Cut(self.at)) }
+    }
+
+    /// Entries up to this one are in all chunks; 0 without a file.
+    #[must_use]
+    pub fn started(&self) -> u64 {
+        self.head.map_or(0, |head| head.started)
     }
 
     /// How many keys the end says there are.

@@ -11,6 +11,8 @@
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
+use bytes::Bytes;
+
 use super::effect::{self, Effect};
 use super::key::Key;
 use super::keyspace::{Keyspace, Old};
@@ -151,6 +153,17 @@ impl Overlay {
     #[must_use]
     pub fn batch(&self) -> Option<&[u8]> {
         (!self.batch.is_empty()).then_some(&self.batch)
+    }
+
+    /// Takes the open batch out to propose it.
+    pub fn take_batch(&mut self) -> Option<Bytes> {
+        (!self.batch.is_empty()).then(|| Bytes::from(std::mem::take(&mut self.batch)))
+    }
+
+    /// The batch was not proposed: it is open again.
+    pub fn restore_batch(&mut self, batch: Bytes) {
+        debug_assert!(self.batch.is_empty(), "nothing is added while a batch is out");
+        self.batch = Vec::from(batch);
     }
 
     /// The log took the open batch as entry `index`.

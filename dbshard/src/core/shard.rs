@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use wire::resp::request::Arguments;
 
 use super::command::{self, Call, Command, flags};
@@ -289,6 +290,17 @@ impl Shard {
         self.overlay.batch()
     }
 
+    /// Takes [`batch`](Self::batch) to hand it to the log, which then [took](Self::proposed) it, or not
+    /// ([`restore_batch`](Self::restore_batch)).
+    pub fn take_batch(&mut self) -> Option<Bytes> {
+        self.overlay.take_batch()
+    }
+
+    /// The log did not take the batch.
+    pub fn restore_batch(&mut self, batch: Bytes) {
+        self.overlay.restore_batch(batch);
+    }
+
     /// Whether the batch should be taken to the log before a request with so many bytes is executed: it is long enough, or
     /// the request may need an entry to itself.
     #[must_use]
@@ -419,6 +431,11 @@ impl Shard {
         now_ms: u64,
     ) {
         if arguments.is_empty() {
+            return;
+        }
+        // A browser that was made to talk to us: it must get no further, or its request's body would be commands.
+        if arguments[0].eq_ignore_ascii_case(b"post") || arguments[0].eq_ignore_ascii_case(b"host:") {
+            session.close = true;
             return;
         }
         session.active_ms = now_ms;

@@ -1,0 +1,173 @@
+//! The settings.
+//!
+//! ```toml
+//! data = "millrace-data/dbshard"
+//! listen = "127.0.0.1:7001"      # the first shard; the others take the ports behind it
+//! shards = 3
+//! maxmemory_bytes = 1073741824   # per shard
+//! ```
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use ops::Secret;
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// The most shards of one node.
+pub const SHARDS_MAX: usize = 1024;
+
+/// What `dbshard` runs with.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The data folder, for one process alone; made if it is not there.
+    pub data: PathBuf,
+    /// Where the first shard listens; shard `i` listens `i` ports further. Port 0 takes a free port for each.
+    pub listen: SocketAddr,
+    /// How many shards share the slots. Fixed when the data folder is made.
+    pub shards: usize,
+    /// The host that clients are told (`MOVED`, `CLUSTER SLOTS`); the address of `listen` if not set.
+    pub announce_host: Option<String>,
+    /// Log streams, each with its own syncs. Fixed when the data folder is made; 0 for one per core.
+    pub wal_streams: usize,
+    /// The size of the log's segment files, in bytes; 64 MiB to 1 GiB, a multiple of 4096. Fixed when the data folder is made.
+    pub wal_segment_bytes: u64,
+    /// A checkpoint is written once the log has grown by this many bytes, or by as much as the shard's keys take if that is
+    /// more.
+    pub checkpoint_log_bytes: u64,
+    /// Keys and values of one shard may take this much memory; writes beyond are refused with `OOM`. 0 for no limit.
+    pub maxmemory_bytes: u64,
+    /// What clients must give with `AUTH`; none if not set.
+    pub password: Option<Secret<String>>,
+    /// Connections to one shard at a time; one more is told so and closed.
+    pub connections_max: usize,
+    /// The longest request, in bytes; 17 MiB at least, as one value may have 16 MiB.
+    pub request_bytes_max: usize,
+    /// What requests that are not yet complete may take on one core, in bytes.
+    pub requests_bytes_max: usize,
+    /// The longest reply that waits to be sent, in bytes; a connection that asks for more is closed.
+    pub output_bytes_max: usize,
+    /// A connection that leaves half a request for so many seconds, or reads nothing of its replies, is closed.
+    pub stall_timeout_s: u64,
+    /// A connection that asks nothing for so many seconds is closed; 0 for never.
+    pub idle_timeout_s: u64,
+    /// How long running requests may take when the service stops, in milliseconds.
+    pub drain_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: "millrace-data/dbshard".into(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 7001)),
+            shards: 3,
+            announce_host: None,
+            wal_streams: 0,
+            wal_segment_bytes: 64 << 20,
+            checkpoint_log_bytes: 64 << 20,
+            maxmemory_bytes: 1 << 30,
+            password: None,
+            connections_max: 10_000,
+            request_bytes_max: 32 << 20,
+            requests_bytes_max: 512 << 20,
+            output_bytes_max: 64 << 20,
+            stall_timeout_s: 60,
+            idle_timeout_s: 0,
+            drain_ms: 5_000,
+        }
+    }
+}
+
+impl Config {
+    /// Refuses what can't work, naming the setting.
+    ///
+    /// # Errors
+    /// [`Error::Config`].
+    pub fn validate(&self) -> Result<(), Error> {
+        let refuse = |text: String| Err(Error::Config(text));
+        if !(1..=SHARDS_MAX).contains(&self.shards) {
+            return refuse(format!("`shards` is {}: from 1 to {SHARDS_MAX}", self.shards));
+        }
+        let last = usize::from(self.listen.port()) + self.shards - 1;
+        if self.listen.port() != 0 && last > usize::from(u16::MAX) {
+            return refuse(format!(
+                "`listen` is {}: the last of {} shards would have port {last}",
+                self.listen, self.shards
+            ));
+        }
+        if self.announce_host.is_none() && self.listen.ip().is_unspecified() {
+            return refuse(format!(
+                "`listen` is {}: set `announce_host` to what clients are to connect to",
+                self.listen
+            ));
+        }
+        if self
+            .announce_host
+            .as_ref()
+            .is_some_and(|host| host.is_empty() || host.contains(char::is_whitespace))
+        {
+            return refuse("`announce_host` must be a host name or an address".to_owned());
+        }
+        let segment = self.wal_segment_bytes;
+        if !(64 << 20..=1 << 30).contains(&segment) || !segment.is_multiple_of(4096) {
+            return refuse(format!(
+                "`wal_segment_bytes` is {segment}: from 67108864 to 1073741824, a multiple of 4096"
+            ));
+        }
+        if self.connections_max == 0 {
+            return refuse("`connections_max` is 0: nobody could connect".to_owned());
+        }
+        if !(17 << 20..1 << 30).contains(&self.request_bytes_max) {
+            return refuse(format!(
+                "`request_bytes_max` is {}: from 17825792 to 1073741823",
+                self.request_bytes_max
+            ));
+        }
+        if self.requests_bytes_max < self.request_bytes_max {
+            return refuse(format!(
+                "`requests_bytes_max` is {}: at least `request_bytes_max`",
+                self.requests_bytes_max
+            ));
+        }
+        if self.output_bytes_max < 17 << 20 {
+            return refuse(format!("`output_bytes_max` is {}: at least 17825792", self.output_bytes_max));
+        }
+        if self.stall_timeout_s == 0 {
+            return refuse("`stall_timeout_s` is 0: no request could be received in pieces".to_owned());
+        }
+        if self.password.as_ref().is_some_and(|password| password.expose().is_empty()) {
+            return refuse("`password` is empty: leave it out for none".to_owned());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_not_work_is_named() {
+        let said = |config: Config| config.validate().expect_err("refused").to_string();
+        Config::default().validate().expect("the defaults work");
+        assert!(said(Config { shards: 0, ..Config::default() }).contains("`shards`"));
+        assert!(
+            said(Config { listen: ([127, 0, 0, 1], 65535).into(), ..Config::default() })
+                .contains("port 65537")
+        );
+        assert!(
+            said(Config { listen: ([0, 0, 0, 0], 7001).into(), ..Config::default() })
+                .contains("`announce_host`")
+        );
+        assert!(said(Config { wal_segment_bytes: 1, ..Config::default() }).contains("`wal_segment_bytes`"));
+    }
+
+    #[test]
+    fn unknown_keys_are_refused() {
+        let parse = |text: &str| ops::config::parse::<Config>(text, "test");
+        assert_eq!(parse("shards = 5\npassword = \"x\"").expect("valid").shards, 5);
+        assert!(parse("shard = 5").expect_err("refused").to_string().contains("shard"));
+    }
+}

@@ -1,0 +1,321 @@
+//! One connection's bytes: received, cut into requests, executed in order, answered in order.
+//!
+//! What always holds: nothing more is executed while [`OUTPUT_PAUSE_BYTES`] of replies wait, so that a peer that does not
+//! read stops itself; what waits for a commit leaves with that commit; a reply that rests on a lost write is never sent.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use runtime::Segment;
+use runtime::net::Stream;
+use wire::resp::request::{Limits, Parser};
+
+use super::host::Host;
+use crate::core::output::Output;
+use crate::core::session::Session;
+use crate::core::types::string::STRING_BYTES_MAX;
+
+/// With so many bytes of replies waiting, nothing more is executed.
+const OUTPUT_PAUSE_BYTES: usize = 1 << 20;
+/// Input kept while `WAIT` holds the connection up.
+const PAUSED_INPUT_BYTES_MAX: usize = 1 << 20;
+
+/// What is left of what was received, counted against the core's limit.
+struct Input {
+    bytes: Vec<u8>,
+    counted: usize,
+    total: Rc<Cell<usize>>,
+}
+
+impl Input {
+    fn count(&mut self) {
+        let now = self.bytes.capacity();
+        self.total.set(self.total.get() + now - self.counted);
+        self.counted = now;
+    }
+
+    /// Takes what was executed off the front.
+    fn consume(&mut self, count: usize) {
+        if count == self.bytes.len() {
+            self.bytes = Vec::new();
+        } else {
+            self.bytes.drain(..count);
+        }
+        self.count();
+    }
+}
+
+impl Drop for Input {
+    fn drop(&mut self) {
+        self.total.set(self.total.get() - self.counted);
+    }
+}
+
+/// Why the execution of requests stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stopped {
+    /// More bytes are needed.
+    Hungry,
+    /// Replies must leave first.
+    Full,
+    /// The log is behind.
+    Stalled,
+    /// The connection is to be closed once its replies have left.
+    Closing,
+    /// `WAIT` holds it up.
+    Paused,
+}
+
+struct Serving<'a> {
+    stream: &'a Stream,
+    host: &'a Rc<Host>,
+    session: &'a Rc<RefCell<Session>>,
+    parser: Parser,
+    output: Output,
+    input: Input,
+}
+
+/// Serves until the peer closes, a command ends the connection, or the peer stalls.
+pub(super) async fn serve(
+    stream: &Stream,
+    host: &Rc<Host>,
+    session: &Rc<RefCell<Session>>,
+    idle: &Cell<bool>,
+) -> io::Result<()> {
+    let limits = Limits {
+        bulk_bytes_max: STRING_BYTES_MAX,
+        request_bytes_max: host.config.request_bytes_max,
+        ..Limits::default()
+    };
+    let input = Input { bytes: Vec::new(), counted: 0, total: Rc::clone(&host.request_bytes) };
+    let output = Output::new(host.config.output_bytes_max);
+    let mut serving = Serving { stream, host, session, parser: Parser::new(limits), output, input };
+    let mut stopped = Stopped::Hungry;
+    let mut ended = false;
+    loop {
+        if host.shard.borrow().is_lost(&serving.output) || serving.output.overflowed() {
+            stream.abort();
+            return Ok(());
+        }
+        serving.send().await?;
+        let waiting = serving.output.is_gated();
+        if !waiting && (stopped == Stopped::Closing || ended && stopped == Stopped::Hungry) {
+            return stream.shutdown().await;
+        }
+        match stopped {
+            Stopped::Paused => {
+                ended |= serving.pause().await?;
+                stopped = serving.run_kept();
+            }
+            Stopped::Stalled => {
+                host.unstalled.notified().await;
+                stopped = serving.run_kept();
+            }
+            Stopped::Full if !waiting || serving.output.len() < OUTPUT_PAUSE_BYTES => {
+                stopped = serving.run_kept();
+            }
+            Stopped::Closing | Stopped::Full => host.settled.notified().await,
+            Stopped::Hungry if ended => host.settled.notified().await,
+            Stopped::Hungry => {
+                idle.set(!waiting && serving.input.bytes.is_empty());
+                if idle.get() && host.draining.get() {
+                    return stream.shutdown().await;
+                }
+                match serving.receive(waiting).await? {
+                    Received::Settled => {}
+                    Received::Stalled => return Ok(()),
+                    Received::Bytes(lease) if lease.is_empty() => ended = true,
+                    Received::Bytes(lease) => {
+                        idle.set(false);
+                        host.shard.borrow_mut().stats.bytes_in += lease.len() as u64;
+                        stopped = serving.run_received(&lease);
+                    }
+                }
+            }
+        }
+    }
+}
+
+enum Received {
+    Bytes(runtime::Lease),
+    /// Writes were committed or lost.
+    Settled,
+    /// Nothing came for too long.
+    Stalled,
+}
+
+impl Serving<'_> {
+    /// Sends what may leave.
+    async fn send(&mut self) -> io::Result<()> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        let ready = {
+            let mut shard = self.host.shard.borrow_mut();
+            let ready = self.output.take(shard.committed_sequence());
+            shard.stats.bytes_out += ready.len() as u64;
+            ready
+        };
+        if ready.is_empty() {
+            return Ok(());
+        }
+        let plain = ready.large.is_empty();
+        let sending = async {
+            if plain {
+                return self.stream.send(ready.bytes).await;
+            }
+            self.stream.send_all(ready.pieces().map(Segment::from)).await
+        };
+        if self.stream.send_queue_bytes() == 0 {
+            return sending.await;
+        }
+        // The peer has not read the last replies yet: it has so long to begin.
+        let limit = Duration::from_secs(self.host.config.stall_timeout_s);
+        match runtime::time::timeout(limit, sending).await {
+            Ok(sent) => sent,
+            Err(_) => {
+                self.stream.abort();
+                Err(io::Error::new(io::ErrorKind::TimedOut, "the peer reads nothing"))
+            }
+        }
+    }
+
+    /// The next bytes, or, while replies wait for commits, such a commit.
+    async fn receive(&self, waiting: bool) -> io::Result<Received> {
+        if waiting {
+            let settled = pin!(self.host.settled.notified());
+            return match select(pin!(self.stream.recv()), settled).await {
+                Either::Left((received, _)) => received.map(Received::Bytes),
+                Either::Right(_) => Ok(Received::Settled),
+            };
+        }
+        let config = &self.host.config;
+        let limit_s =
+            if self.input.bytes.is_empty() { config.idle_timeout_s } else { config.stall_timeout_s };
+        if limit_s == 0 {
+            return self.stream.recv().await.map(Received::Bytes);
+        }
+        match runtime::time::timeout(Duration::from_secs(limit_s), self.stream.recv()).await {
+            Ok(received) => received.map(Received::Bytes),
+            Err(_) => Ok(Received::Stalled),
+        }
+    }
+
+    /// Executes what was received, and keeps what is left.
+    fn run_received(&mut self, received: &[u8]) -> Stopped {
+        if self.input.bytes.is_empty() {
+            let (taken, stopped) = self.run(received);
+            self.keep(&received[taken..]);
+            return stopped;
+        }
+        self.keep(received);
+        self.run_kept()
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let needed = self.parser.bytes_needed().max(self.input.bytes.len() + bytes.len());
+        if needed > self.input.bytes.capacity() {
+            self.input.bytes.reserve_exact(needed - self.input.bytes.len());
+        }
+        self.input.bytes.extend_from_slice(bytes);
+        self.input.count();
+    }
+
+    /// Executes what was kept.
+    fn run_kept(&mut self) -> Stopped {
+        if self.host.request_bytes.get() > self.host.config.requests_bytes_max {
+            tracing::warn!("half requests take more than `requests_bytes_max`: a connection is closed");
+            self.output.error(b"ERR too many large requests at once");
+            return Stopped::Closing;
+        }
+        let bytes = std::mem::take(&mut self.input.bytes);
+        let (taken, stopped) = self.run(&bytes);
+        self.input.bytes = bytes;
+        self.input.consume(taken);
+        stopped
+    }
+
+    /// Executes requests; gives how many bytes they took.
+    fn run(&mut self, input: &[u8]) -> (usize, Stopped) {
+        let host = self.host;
+        let now_ms = runtime::time::unix_ms();
+        let mut session = self.session.borrow_mut();
+        let mut taken = 0;
+        let mut wrote = false;
+        let stopped = loop {
+            if self.output.len() >= OUTPUT_PAUSE_BYTES {
+                break Stopped::Full;
+            }
+            if host.is_stalled() {
+                break Stopped::Stalled;
+            }
+            let rest = &input[taken..];
+            let request_bytes = match self.parser.parse(rest) {
+                Ok(Some(request_bytes)) => request_bytes,
+                Ok(None) => break Stopped::Hungry,
+                Err(error) => {
+                    self.output.error(format!("ERR Protocol error: {error}").as_bytes());
+                    break Stopped::Closing;
+                }
+            };
+            if host.shard.borrow().wants_proposal(request_bytes) && !host.propose() {
+                host.written.notify_one();
+                break Stopped::Stalled;
+            }
+            let mut shard = host.shard.borrow_mut();
+            shard.execute(&mut session, self.parser.arguments(rest), &mut self.output, now_ms);
+            wrote |= shard.batch().is_some();
+            let killed = shard.take_killed();
+            if shard.take_save_asked() {
+                host.checkpoint.notify_one();
+            }
+            drop(shard);
+            if !killed.is_empty() {
+                host.close_killed(killed);
+            }
+            self.parser.finish();
+            taken += request_bytes;
+            if session.close || self.output.overflowed() {
+                break Stopped::Closing;
+            }
+            if session.paused_until_ms > now_ms {
+                break Stopped::Paused;
+            }
+        };
+        if wrote {
+            host.written.notify_one();
+        }
+        (taken, stopped)
+    }
+
+    /// Waits until `WAIT` is over, keeping what comes meanwhile; says whether the peer has finished.
+    async fn pause(&mut self) -> io::Result<bool> {
+        let until_ms = std::mem::take(&mut self.session.borrow_mut().paused_until_ms);
+        let left =
+            Duration::from_millis(until_ms.saturating_sub(runtime::time::unix_ms()).min(u64::from(u32::MAX)));
+        let over = runtime::time::now() + left;
+        let mut ended = false;
+        while !ended && self.input.bytes.len() < PAUSED_INPUT_BYTES_MAX {
+            match runtime::time::deadline(over, self.stream.recv()).await {
+                Ok(received) => {
+                    let received = received?;
+                    ended = received.is_empty();
+                    self.keep(&received);
+                }
+                Err(_) => break,
+            }
+        }
+        if !ended {
+            runtime::time::sleep_until(over).await;
+        }
+        self.output.lift();
+        Ok(ended)
+    }
+}

@@ -1,0 +1,145 @@
+//! Sockets and files: binds, reads the data folder, starts a core per thread, stops them.
+//!
+//! What always holds: nothing here decides about a request. A shard lives on one core, with its listener, its connections
+//! and its group of the core's log. A connection is accepted only once the shard has all its keys.
+
+mod checkpoint;
+mod connection;
+mod core;
+mod folder;
+mod host;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use runtime::net::{self, Address, BoundListener, ListenOptions};
+
+use crate::core::topology::{Node, Topology, slots_of};
+use crate::metrics::{All, Figures};
+use crate::{Config, Error};
+
+/// Connections that the kernel holds before they are accepted.
+const BACKLOG: u32 = 1024;
+
+/// A node that has its addresses and serves from [`Server::run`] on.
+#[derive(Debug)]
+pub struct Server {
+    config: Config,
+    listeners: Vec<(SocketAddr, BoundListener)>,
+}
+
+impl Server {
+    /// Takes the addresses.
+    ///
+    /// # Errors
+    /// [`Error::Config`] and [`Error::Listen`].
+    pub fn bind(config: &Config) -> Result<Server, Error> {
+        config.validate()?;
+        let options = ListenOptions { backlog: BACKLOG, ..ListenOptions::default() };
+        let mut listeners = Vec::new();
+        for number in 0..config.shards {
+            let mut address = config.listen;
+            if address.port() != 0 {
+                address.set_port(address.port() + number as u16);
+            }
+            let failed = |source| Error::Listen { address: address.to_string(), source };
+            let listener = net::listen(&Address::Ip(address), 1, &options).map_err(failed)?.remove(0);
+            let bound = listener.local_addr().ip().unwrap_or(address);
+            listeners.push((bound, listener));
+        }
+        Ok(Server { config: config.clone(), listeners })
+    }
+
+    /// Where the shards listen; port 0 has become a port.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().map(|(address, _)| *address).collect()
+    }
+
+    fn topology(&self, ids: &[String]) -> Topology {
+        let nodes = self.listeners.iter().zip(ids).enumerate().map(|(number, ((address, _), id))| Node {
+            id: id.clone(),
+            host: self.config.announce_host.clone().unwrap_or_else(|| address.ip().to_string()),
+            port: address.port(),
+            slots: slots_of(number, self.config.shards),
+        });
+        Topology { nodes: nodes.collect() }
+    }
+
+    /// Serves until the service is asked to stop, then lets running requests finish and closes the log.
+    ///
+    /// # Errors
+    /// When the data can't be read or trusted, or a core fails; the service is asked to stop then.
+    pub fn run(self, service: &ops::Service) -> Result<(), Error> {
+        let opened = runtime::block_on(&runtime::Options::default(), folder::open(&self.config));
+        let folder = opened.map_err(|source| Error::Core { core: 0, source })??;
+        let topology = Arc::new(self.topology(&folder.node.ids));
+        let figures: Vec<Arc<Figures>> = self.listeners.iter().map(|_| Arc::new(Figures::new())).collect();
+        service.register(|registry| registry.register_collector(Box::new(All(figures.clone()))));
+        let checked = figures.clone();
+        service.add_check("log", move || {
+            match checked.iter().any(|shard| shard.read_only.load(Ordering::Relaxed)) {
+                true => Err("the disk is full: writes are refused until there is space".to_owned()),
+                false => Ok(()),
+            }
+        });
+        for (number, (address, _)) in self.listeners.iter().enumerate() {
+            let slots = &topology.nodes[number].slots;
+            tracing::info!(%address, shard = number, slots = ?slots, "dbshard listens");
+        }
+
+        let streams = folder.node.streams;
+        let cores = runtime::cores().min(streams);
+        let mut starts: Vec<core::Start> = (0..cores)
+            .map(|core| core::Start {
+                config: self.config.clone(),
+                streams: (0..streams).filter(|stream| stream % cores == core).collect(),
+                streams_in_all: streams,
+                shards: Vec::new(),
+                topology: Arc::clone(&topology),
+                service: service.clone(),
+                loading: Arc::new(AtomicUsize::new(0)),
+            })
+            .collect();
+        let loading = Arc::new(AtomicUsize::new(cores));
+        for start in &mut starts {
+            start.loading = Arc::clone(&loading);
+        }
+        for (number, ((_, listener), figures)) in self.listeners.into_iter().zip(figures).enumerate() {
+            starts[number % streams % cores].shards.push(core::ShardStart { number, listener, figures });
+        }
+        let outcome = run_cores(starts, service);
+        drop(folder);
+        outcome
+    }
+}
+
+fn run_cores(starts: Vec<core::Start>, service: &ops::Service) -> Result<(), Error> {
+    let mut threads = Vec::new();
+    let mut outcome = Ok(());
+    for (number, start) in starts.into_iter().enumerate() {
+        match runtime::spawn_core(&format!("dbshard-{number}"), runtime::Options::default(), move || {
+            core::serve(start)
+        }) {
+            Ok(thread) => threads.push((number, thread)),
+            Err(source) => {
+                service.stop().request();
+                outcome = Err(Error::Core { core: number, source });
+                break;
+            }
+        }
+    }
+    for (core, thread) in threads {
+        let ended = match thread.join() {
+            Ok(Ok(ended)) => ended,
+            Ok(Err(source)) => Err(Error::Core { core, source }),
+            Err(_) => Err(Error::Panic { core }),
+        };
+        if ended.is_err() {
+            service.stop().request();
+        }
+        outcome = outcome.and(ended);
+    }
+    outcome
+}
