@@ -7,7 +7,7 @@
 use wire::memcached::{Meta, MetaKey, answer, append_binary_key, append_decimal};
 
 use super::cache::{Cache, Shard};
-use super::classic::{Condition, Counted, Outcome, Value, Write, count, write};
+use super::change::{Condition, Counted, Outcome, Value, Write, count, write};
 use super::clock::Now;
 use super::store::{Head, Place};
 

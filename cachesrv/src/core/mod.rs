@@ -1,6 +1,7 @@
 //! The cache without its sockets: bytes and a moment in, bytes out.
 
 pub mod cache;
+pub(crate) mod change;
 pub(crate) mod classic;
 pub mod clock;
 pub(crate) mod meta;

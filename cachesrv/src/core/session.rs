@@ -16,7 +16,8 @@ use memchr::memchr;
 use wire::memcached::{Keys, LINE_BYTES_MAX, Refusal, Request, Storage, StorageMode, Tokens, answer, parse};
 
 use super::cache::Cache;
-use super::classic::{self, Value};
+use super::change::{Value, fits_item};
+use super::classic;
 use super::clock::Now;
 use super::meta;
 use super::stats;
@@ -294,7 +295,7 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> bool {
         let missing = bytes + 2;
-        let fits = classic::fits_item(&self.cache, key.len(), bytes);
+        let fits = fits_item(&self.cache, key.len(), bytes);
         if fits && input.len() >= missing {
             return true;
         }
