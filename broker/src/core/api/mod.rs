@@ -1,0 +1,91 @@
+//! A file per Kafka API: what a request asks for, what state says to it, and the response.
+//!
+//! Nothing here waits: the shell gathers what a response needs (appends, reads, the controller's verdicts) and hands it
+//! over.
+
+pub mod api_versions;
+pub mod create_partitions;
+pub mod create_topics;
+pub mod delete_records;
+pub mod delete_topics;
+pub mod describe_cluster;
+pub mod describe_configs;
+pub mod describe_groups;
+pub mod fetch;
+pub mod find_coordinator;
+pub mod incremental_alter_configs;
+pub mod init_producer_id;
+pub mod join_group;
+pub mod leave_group;
+pub mod list_groups;
+pub mod list_offsets;
+pub mod metadata;
+pub mod offset_commit;
+pub mod offset_fetch;
+pub mod offset_for_leader_epoch;
+pub mod produce;
+pub mod sync_group;
+
+use wire::kafka::{ResponseError, StrBytes};
+
+/// The only epoch there is: one node leads every partition, always.
+pub const LEADER_EPOCH: i32 = 0;
+
+/// "Not asked for", in the bit fields of authorized operations.
+pub const OPERATIONS_UNKNOWN: i32 = i32::MIN;
+
+/// Who this broker is to its clients.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Its node id.
+    pub node_id: i32,
+    /// Where clients reach it.
+    pub host: StrBytes,
+    /// Where clients reach it.
+    pub port: u16,
+    /// The cluster it is.
+    pub cluster_id: StrBytes,
+}
+
+/// A Kafka error code with a text for those responses that carry one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The error.
+    pub error: ResponseError,
+    /// What is wrong, for a person.
+    pub message: String,
+}
+
+impl Refusal {
+    /// A refusal with its text.
+    pub fn new(error: ResponseError, message: impl Into<String>) -> Self {
+        Self { error, message: message.into() }
+    }
+
+    pub(crate) fn text(&self) -> StrBytes {
+        StrBytes::from_string(self.message.clone())
+    }
+}
+
+/// The code of a result: 0 when it is fine.
+pub fn code<T>(result: &Result<T, ResponseError>) -> i16 {
+    result.as_ref().err().map_or(0, ResponseError::code)
+}
+
+/// A leader epoch that a client knows is checked against the only one.
+///
+/// # Errors
+/// FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH.
+pub fn check_epoch(current_leader_epoch: i32) -> Result<(), ResponseError> {
+    match current_leader_epoch {
+        -1 | LEADER_EPOCH => Ok(()),
+        older if older < LEADER_EPOCH => Err(ResponseError::FencedLeaderEpoch),
+        _ => Err(ResponseError::UnknownLeaderEpoch),
+    }
+}
+
+/// A UUID of its two halves.
+#[must_use]
+pub fn uuid(id: [u64; 2]) -> uuid::Uuid {
+    uuid::Uuid::from_u64_pair(id[0], id[1])
+}

@@ -1,0 +1,175 @@
+//! What consumer groups committed: a state machine over [`Change`]s, one per shard of groups.
+//!
+//! Each change carries the version it makes, so that applying one twice does nothing.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The longest metadata text of a commit, bytes (Kafka's offset.metadata.max.bytes).
+pub const METADATA_BYTES_MAX: usize = 4096;
+
+/// What was committed for one partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Committed {
+    /// The offset to read next.
+    pub offset: i64,
+    /// Leader epoch of the last record read; −1 when not said.
+    pub leader_epoch: i32,
+    /// The client's note.
+    pub metadata: String,
+    /// When, ms since the epoch.
+    pub time_ms: i64,
+}
+
+/// A topic's name and a partition's index.
+pub type Place = (String, i32);
+
+/// One change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// The version that the table has after it.
+    pub version: u64,
+    /// What changes.
+    pub action: Action,
+}
+
+/// What a change does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// Offsets of a group are set.
+    Commit {
+        /// The group.
+        group: String,
+        /// Where and what.
+        offsets: Vec<(Place, Committed)>,
+    },
+    /// Offsets of a group are forgotten.
+    Forget {
+        /// The group.
+        group: String,
+        /// Which; `None` for all.
+        places: Option<Vec<Place>>,
+    },
+    /// A topic is gone: every group forgets it.
+    ForgetTopic {
+        /// The topic.
+        topic: String,
+    },
+}
+
+/// The committed offsets of a shard's groups.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offsets {
+    version: u64,
+    /// As pairs, because the stored form knows only text keys.
+    groups: BTreeMap<String, Vec<(Place, Committed)>>,
+}
+
+impl Offsets {
+    /// How many changes made it.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// What a group committed for a partition.
+    #[must_use]
+    pub fn get(&self, group: &str, topic: &str, partition: i32) -> Option<&Committed> {
+        let offsets = self.groups.get(group)?;
+        let at = offsets.binary_search_by(|((t, p), _)| (t.as_str(), *p).cmp(&(topic, partition))).ok()?;
+        Some(&offsets[at].1)
+    }
+
+    /// All that a group committed, by topic and partition.
+    #[must_use]
+    pub fn group(&self, group: &str) -> &[(Place, Committed)] {
+        self.groups.get(group).map_or(&[], Vec::as_slice)
+    }
+
+    /// The groups that committed anything.
+    pub fn groups(&self) -> impl Iterator<Item = &str> {
+        self.groups.keys().map(String::as_str)
+    }
+
+    /// Whether any group committed for this topic.
+    #[must_use]
+    pub fn knows_topic(&self, topic: &str) -> bool {
+        self.groups.values().flatten().any(|((t, _), _)| t == topic)
+    }
+
+    /// Applies a change; one that the table has already does nothing.
+    ///
+    /// # Panics
+    /// When a change in between is missing: the log lost one.
+    pub fn apply(&mut self, change: Change) {
+        if change.version <= self.version {
+            return;
+        }
+        assert_eq!(change.version, self.version + 1, "a change of the committed offsets is missing");
+        self.version = change.version;
+        match change.action {
+            Action::Commit { group, offsets } => {
+                let known = self.groups.entry(group).or_default();
+                for (place, committed) in offsets {
+                    match known.binary_search_by(|(p, _)| p.cmp(&place)) {
+                        Ok(at) => known[at].1 = committed,
+                        Err(at) => known.insert(at, (place, committed)),
+                    }
+                }
+            }
+            Action::Forget { group, places: None } => {
+                self.groups.remove(&group);
+            }
+            Action::Forget { group, places: Some(places) } => {
+                if let Some(known) = self.groups.get_mut(&group) {
+                    known.retain(|(place, _)| !places.contains(place));
+                }
+                self.groups.retain(|_, known| !known.is_empty());
+            }
+            Action::ForgetTopic { topic } => {
+                for known in self.groups.values_mut() {
+                    known.retain(|((t, _), _)| *t != topic);
+                }
+                self.groups.retain(|_, known| !known.is_empty());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(offset: i64) -> Committed {
+        Committed { offset, leader_epoch: 0, metadata: "note".into(), time_ms: 5 }
+    }
+
+    #[test]
+    fn commits_replace_and_are_forgotten() {
+        let mut table = Offsets::default();
+        let mut version = 0;
+        let mut run = |table: &mut Offsets, action: Action| {
+            version += 1;
+            table.apply(Change { version, action: action.clone() });
+            table.apply(Change { version, action });
+        };
+        let commit = |offsets: Vec<(Place, Committed)>| Action::Commit { group: "g".into(), offsets };
+        run(
+            &mut table,
+            commit(vec![(("t".into(), 1), at(5)), (("t".into(), 0), at(3)), (("u".into(), 0), at(9))]),
+        );
+        run(&mut table, commit(vec![(("t".into(), 1), at(6))]));
+        assert_eq!(table.get("g", "t", 1), Some(&at(6)));
+        assert_eq!(table.get("g", "t", 2), None);
+        assert_eq!(table.group("g").len(), 3);
+        let stored = serde_json::to_string(&table).unwrap();
+        assert_eq!(serde_json::from_str::<Offsets>(&stored).unwrap(), table);
+        run(&mut table, Action::Forget { group: "g".into(), places: Some(vec![("t".into(), 1)]) });
+        assert_eq!(table.group("g").len(), 2);
+        run(&mut table, Action::ForgetTopic { topic: "t".into() });
+        assert!(!table.knows_topic("t") && table.knows_topic("u"));
+        run(&mut table, Action::Forget { group: "g".into(), places: None });
+        assert_eq!(table.groups().count(), 0);
+    }
+}
