@@ -2,7 +2,7 @@
 //!
 //! Each change carries the version it makes, so that applying one twice does nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -92,10 +92,10 @@ impl Offsets {
         self.groups.keys().map(String::as_str)
     }
 
-    /// Whether any group committed for this topic.
+    /// The topics that groups committed for.
     #[must_use]
-    pub fn knows_topic(&self, topic: &str) -> bool {
-        self.groups.values().flatten().any(|((t, _), _)| t == topic)
+    pub fn topics(&self) -> BTreeSet<String> {
+        self.groups.values().flatten().map(|((topic, _), _)| topic.clone()).collect()
     }
 
     /// Applies a change; one that the table has already does nothing.
@@ -168,7 +168,7 @@ mod tests {
         run(&mut table, Action::Forget { group: "g".into(), places: Some(vec![("t".into(), 1)]) });
         assert_eq!(table.group("g").len(), 2);
         run(&mut table, Action::ForgetTopic { topic: "t".into() });
-        assert!(!table.knows_topic("t") && table.knows_topic("u"));
+        assert_eq!(table.topics(), BTreeSet::from(["u".to_owned()]));
         run(&mut table, Action::Forget { group: "g".into(), places: None });
         assert_eq!(table.groups().count(), 0);
     }

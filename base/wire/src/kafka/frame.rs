@@ -49,6 +49,13 @@ impl FrameReader {
         self.buffer.len()
     }
 
+    /// Bytes that the frame at the front has in all, as far as its prefix says so already.
+    #[must_use]
+    pub fn claimed_bytes(&self) -> usize {
+        let prefix = self.buffer.first_chunk::<PREFIX_BYTES>();
+        prefix.map_or(0, |prefix| usize::try_from(i32::from_be_bytes(*prefix)).unwrap_or(0))
+    }
+
     /// The next whole frame without its prefix, or `None` until more has arrived.
     ///
     /// # Errors

@@ -24,11 +24,11 @@ pub fn plan(wanted: &CreatePartitionsTopic, topics: &Topics, partitions_max: usi
         let message = format!("no more than {partitions_max} partitions in all");
         return Err(Refusal::new(ResponseError::PolicyViolation, message));
     }
-    if let Some(assignments) = &wanted.assignments {
-        if assignments.len() as i64 != more || assignments.iter().any(|a| a.broker_ids.len() != 1) {
-            let message = "an assignment names one broker for each new partition";
-            return Err(Refusal::new(ResponseError::InvalidReplicaAssignment, message));
-        }
+    if let Some(assignments) = &wanted.assignments
+        && (assignments.len() as i64 != more || assignments.iter().any(|a| a.broker_ids.len() != 1))
+    {
+        let message = "an assignment names one broker for each new partition";
+        return Err(Refusal::new(ResponseError::InvalidReplicaAssignment, message));
     }
     Ok(more as u32)
 }

@@ -36,10 +36,11 @@ pub fn wanted(timestamp: i64, version: i16) -> Result<Wanted, ResponseError> {
 #[must_use]
 pub fn answer_partition(
     index: i32,
+    version: i16,
     found: Result<Option<(i64, i64)>, ResponseError>,
 ) -> ListOffsetsPartitionResponse {
     let (timestamp, offset) = found.unwrap_or(None).unwrap_or((-1, -1));
-    let leader_epoch = if matches!(found, Ok(Some(_))) { LEADER_EPOCH } else { -1 };
+    let leader_epoch = if version >= 4 && matches!(found, Ok(Some(_))) { LEADER_EPOCH } else { -1 };
     ListOffsetsPartitionResponse::default()
         .with_partition_index(index)
         .with_error_code(super::code(&found))

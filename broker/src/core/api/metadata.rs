@@ -42,7 +42,7 @@ pub fn answer(
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     } else {
-        request.topics.iter().flatten().map(|named| find(named, topics, broker)).collect()
+        request.topics.iter().flatten().map(|named| find(named, version, topics, broker)).collect()
     };
     let node = MetadataResponseBroker::default()
         .with_node_id(BrokerId(broker.node_id))
@@ -56,7 +56,12 @@ pub fn answer(
         .with_cluster_authorized_operations(OPERATIONS_UNKNOWN)
 }
 
-fn find(named: &MetadataRequestTopic, topics: &Topics, broker: &Identity) -> MetadataResponseTopic {
+fn find(
+    named: &MetadataRequestTopic,
+    version: i16,
+    topics: &Topics,
+    broker: &Identity,
+) -> MetadataResponseTopic {
     let failed = |error: ResponseError, name: Option<TopicName>| {
         MetadataResponseTopic::default()
             .with_error_code(error.code())
@@ -68,7 +73,8 @@ fn find(named: &MetadataRequestTopic, topics: &Topics, broker: &Identity) -> Met
         let (high, low) = named.topic_id.as_u64_pair();
         return match topics.by_id([high, low]) {
             Some(topic) => describe(topic, broker),
-            None => failed(ResponseError::UnknownTopicId, None),
+            // Before version 12 a name is never null.
+            None => failed(ResponseError::UnknownTopicId, (version < 12).then(TopicName::default)),
         };
     };
     match topics.get(name) {

@@ -144,7 +144,7 @@ impl Group {
         let id = StrBytes::from_string(format!("{}-{}", &*join.client_id, &*join.fresh_id));
         if let Some(instance) = &join.instance_id {
             if let Some(old) = self.instances.get(instance).cloned() {
-                self.replace_static(now, &old, id, join, token);
+                self.replace_static(now, &old, &id, join, token);
                 return Ok(());
             }
         } else if join.needs_known_id {
@@ -215,17 +215,17 @@ impl Group {
 
     /// Only the last of a member's joins waits; an earlier one is told to come again.
     fn supersede_join(&mut self, member_id: &StrBytes, token: Option<Token>) {
-        if let Some(member) = self.members.get_mut(member_id) {
-            if let Some(old) = std::mem::replace(&mut member.joining, token) {
-                let answer = JoinAnswer::failed(ResponseError::UnknownMemberId, member_id.clone());
-                self.answers.push(Answer::Join(old, answer));
-            }
+        if let Some(member) = self.members.get_mut(member_id)
+            && let Some(old) = std::mem::replace(&mut member.joining, token)
+        {
+            let answer = JoinAnswer::failed(ResponseError::UnknownMemberId, member_id.clone());
+            self.answers.push(Answer::Join(old, answer));
         }
     }
 
     /// A static member came back without its id: it gets a new one, and the old one is fenced. Unless its protocols
     /// changed, a stable group goes on without a rebalance.
-    fn replace_static(&mut self, now: Millis, old: &StrBytes, id: StrBytes, join: Join, token: Token) {
+    fn replace_static(&mut self, now: Millis, old: &StrBytes, id: &StrBytes, join: Join, token: Token) {
         let Some(mut member) = self.members.remove(old) else { return };
         if let Some(waiting) = member.joining.take() {
             let answer = JoinAnswer::failed(ResponseError::FencedInstanceId, old.clone());
@@ -246,9 +246,9 @@ impl Group {
         if was_leader {
             self.leader = Some(id.clone());
         }
-        self.update(now, &id, join);
+        self.update(now, id, join);
         if self.state == State::Stable && same {
-            let mut answer = self.join_answer(&id);
+            let mut answer = self.join_answer(id);
             if was_leader && may_skip {
                 answer.skip_assignment = true;
             } else if was_leader {
@@ -259,7 +259,7 @@ impl Group {
             self.answers.push(Answer::Join(token, answer));
             return;
         }
-        if let Some(member) = self.members.get_mut(&id) {
+        if let Some(member) = self.members.get_mut(id) {
             member.joining = Some(token);
         }
         self.rebalance(now, 0);

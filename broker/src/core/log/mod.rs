@@ -293,6 +293,13 @@ impl PartitionLog {
         self.written_end < self.high_watermark
     }
 
+    /// Bytes of batches not yet written, committed or not.
+    #[must_use]
+    pub fn unwritten_bytes(&self) -> usize {
+        let first = self.tail.partition_point(|b| b.header.base_offset < self.written_end);
+        self.tail.iter().skip(first).map(|b| b.bytes.len()).sum()
+    }
+
     /// What to write next, at most about `bytes_max` bytes and never across a segment's end; `None` when all is
     /// written.
     #[must_use]

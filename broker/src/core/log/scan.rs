@@ -68,10 +68,11 @@ pub fn first_at_or_after(
     while piece.len() - at >= batch::HEADER_BYTES {
         let header = Header::parse(&piece[at..])?;
         let Some(bytes) = piece[at..].get(..header.total_bytes) else { break };
-        if header.max_timestamp >= timestamp && header.last_offset() >= offset_min {
-            if let Some(found) = first_in_batch(bytes, timestamp, offset_min) {
-                return Ok(Some(found));
-            }
+        if header.max_timestamp >= timestamp
+            && header.last_offset() >= offset_min
+            && let Some(found) = first_in_batch(bytes, timestamp, offset_min)
+        {
+            return Ok(Some(found));
         }
         at += header.total_bytes;
     }

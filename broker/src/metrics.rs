@@ -1,0 +1,64 @@
+//! What an operator sees of the broker.
+
+use std::sync::atomic::AtomicI64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// Which API.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct Api {
+    /// Its name.
+    pub(crate) api: &'static str,
+}
+
+/// Counters shared by all cores.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Metrics {
+    pub(crate) requests: Family<Api, Counter>,
+    pub(crate) malformed: Counter,
+    pub(crate) connections: Gauge<i64, AtomicI64>,
+    pub(crate) refused_connections: Counter,
+    pub(crate) produced_records: Counter,
+    pub(crate) produced_bytes: Counter,
+    pub(crate) refused_batches: Counter,
+    pub(crate) fetched_bytes: Counter,
+    pub(crate) file_reads: Counter,
+    pub(crate) unwritten_bytes: Gauge<i64, AtomicI64>,
+    pub(crate) partitions: Gauge<i64, AtomicI64>,
+    pub(crate) segments_deleted: Counter,
+}
+
+impl Metrics {
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        let r = registry.sub_registry_with_prefix("millrace_broker");
+        r.register("requests", "Requests, by API", self.requests.clone());
+        r.register("malformed_requests", "Requests that ended their connection", self.malformed.clone());
+        r.register("connections", "Open connections", self.connections.clone());
+        r.register(
+            "refused_connections",
+            "Connections above connections_max",
+            self.refused_connections.clone(),
+        );
+        r.register("produced_records", "Records made durable", self.produced_records.clone());
+        r.register("produced_bytes", "Bytes of record batches made durable", self.produced_bytes.clone());
+        r.register("refused_batches", "Record batches refused", self.refused_batches.clone());
+        r.register("fetched_bytes", "Bytes of record batches answered", self.fetched_bytes.clone());
+        r.register("file_reads", "Reads of segment files", self.file_reads.clone());
+        r.register(
+            "unwritten_bytes",
+            "Bytes durable but not yet in segment files",
+            self.unwritten_bytes.clone(),
+        );
+        r.register("partitions", "Partitions", self.partitions.clone());
+        r.register("segments_deleted", "Segments deleted by retention", self.segments_deleted.clone());
+    }
+
+    /// One more request of this API.
+    pub(crate) fn request(&self, api: &'static str) {
+        self.requests.get_or_create(&Api { api }).inc();
+    }
+}

@@ -1,0 +1,132 @@
+//! Fetch: reads on every shard concerned; a long poll waits there until something becomes readable, then reads again.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::{Either, select, select_all};
+use runtime::{Segment, time};
+use wire::kafka::fetch::{self as wire_fetch, Partition};
+use wire::kafka::message::Head;
+use wire::kafka::messages::FetchRequest;
+use wire::kafka::{ResponseError, StrBytes};
+
+use crate::core::api::{check_epoch, fetch};
+use crate::shell::core::Core;
+use crate::shell::handlers::per_shard;
+use crate::shell::shard::Shard;
+
+/// The longest wait of a poll, whatever is asked for.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// One partition that is asked for.
+struct Asked {
+    index: i32,
+    place: Result<Place, ResponseError>,
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    uid: u64,
+    offset: i64,
+    bytes_max: usize,
+}
+
+/// The whole answer.
+pub(super) async fn handle(core: &Rc<Core>, head: &Head, request: FetchRequest) -> Vec<Segment> {
+    let pieces = |error: i16, topics: &[wire_fetch::Topic]| {
+        let pieces = wire_fetch::encode(head.correlation_id, head.version, error, topics);
+        pieces.into_iter().map(Segment::from).collect::<Vec<_>>()
+    };
+    if let Some(error) = fetch::session_error(&request) {
+        return pieces(error.code(), &[]);
+    }
+    let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0).min(core.shared.config.fetch_bytes_max);
+    let bytes_min = usize::try_from(request.min_bytes).unwrap_or(0).min(bytes_max);
+    let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(WAIT_MAX);
+    let deadline = time::now() + wait;
+    let asked = asked(core, &request);
+    let partitions = loop {
+        let partitions = read(core, &asked, bytes_max).await;
+        let bytes: usize = partitions.iter().map(Partition::records_bytes).sum();
+        let failed = partitions.iter().any(|p| p.error_code != 0);
+        let nothing_to_wait_for = asked.is_empty() || failed || bytes >= bytes_min;
+        if nothing_to_wait_for || !wait_moved(core, &asked, &partitions, deadline).await {
+            break partitions;
+        }
+    };
+    let topics = fetch::assemble(&request, partitions, bytes_max);
+    let bytes: usize = topics.iter().flat_map(|t| &t.partitions).map(Partition::records_bytes).sum();
+    core.shared.metrics.fetched_bytes.inc_by(bytes as u64);
+    pieces(0, &topics)
+}
+
+fn asked(core: &Rc<Core>, request: &FetchRequest) -> Vec<Asked> {
+    let topics = core.topics();
+    let place = |name: &StrBytes, p: &wire::kafka::messages::fetch_request::FetchPartition| {
+        check_epoch(p.current_leader_epoch)?;
+        let uid = topics.partition(name, p.partition).ok_or(ResponseError::UnknownTopicOrPartition)?;
+        let bytes_max = usize::try_from(p.partition_max_bytes).unwrap_or(0);
+        Ok(Place { uid, offset: p.fetch_offset, bytes_max })
+    };
+    let mut asked = Vec::new();
+    for topic in &request.topics {
+        for partition in &topic.partitions {
+            asked.push(Asked { index: partition.partition, place: place(&topic.topic, partition) });
+        }
+    }
+    asked
+}
+
+async fn read(core: &Rc<Core>, asked: &[Asked], bytes_max: usize) -> Vec<Partition> {
+    let items = asked.iter().filter_map(|a| a.place.ok());
+    let items = items.map(|p| (core.shared.shard_of(p.uid), (p.uid, p.offset, p.bytes_max))).collect();
+    let run = move |shard: Rc<Shard>, parts| async move { shard.read(parts, bytes_max).await };
+    let mut reads = per_shard(core, items, run).await.into_iter();
+    let mut partitions = Vec::with_capacity(asked.len());
+    for a in asked {
+        let partition = match a.place {
+            Err(error) => fetch::failed(a.index, error),
+            Ok(_) => {
+                let read = reads.next().expect("a read for every place");
+                Partition {
+                    index: a.index,
+                    error_code: read.error.map_or(0, |e| e.code()),
+                    high_watermark: read.high_watermark,
+                    log_start_offset: read.log_start,
+                    records: read.records,
+                }
+            }
+        };
+        partitions.push(partition);
+    }
+    partitions
+}
+
+/// Waits until something moved beyond what was read; false when time is up or the broker stops.
+async fn wait_moved(core: &Rc<Core>, asked: &[Asked], partitions: &[Partition], deadline: Instant) -> bool {
+    let mut by_shard: Vec<(usize, Vec<(u64, i64)>)> = Vec::new();
+    for (a, partition) in asked.iter().zip(partitions) {
+        let Ok(place) = a.place else { continue };
+        let shard = core.shared.shard_of(place.uid);
+        let seen = (place.uid, partition.high_watermark);
+        match by_shard.iter_mut().find(|(s, _)| *s == shard) {
+            Some((_, all)) => all.push(seen),
+            None => by_shard.push((shard, vec![seen])),
+        }
+    }
+    if time::now() >= deadline {
+        return false;
+    }
+    let mut waits = Vec::with_capacity(by_shard.len());
+    for (shard, seen) in by_shard {
+        let to = core.shared.core_of(shard);
+        let job = move |core: Rc<Core>| {
+            let shard = core.shard(shard);
+            async move { shard.wait_moved(seen).await }
+        };
+        waits.push(core.send(to, job).await);
+    }
+    let stopped = Box::pin(core.shared.stop.requested());
+    let either = select(select_all(waits), stopped);
+    matches!(time::deadline(deadline, either).await, Ok(Either::Left(_)))
+}

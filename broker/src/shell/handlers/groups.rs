@@ -1,0 +1,160 @@
+//! Consumer groups: each request goes to the shard that has the group.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use wire::kafka::message::{self, Head, MessageError};
+use wire::kafka::messages::delete_groups_response::DeletableGroupResult;
+use wire::kafka::messages::*;
+use wire::kafka::{ResponseError, StrBytes};
+
+use super::{Client, Handled, per_shard};
+use crate::core::api::{
+    code, describe_groups as api_describe, join_group as api_join, leave_group as api_leave,
+    list_groups as api_list, sync_group as api_sync,
+};
+use crate::core::group::Identity;
+use crate::core::offsets::Action;
+use crate::shell::core::Core;
+use crate::shell::mail::Receipt;
+use crate::shell::shard::Shard;
+
+/// Runs a job on the shard of a group.
+pub(super) async fn on_group<T, F, Fut>(core: &Rc<Core>, group: &str, job: F) -> T
+where
+    T: Send + 'static,
+    F: FnOnce(Rc<Shard>) -> Fut + Send + 'static,
+    Fut: Future<Output = T> + 'static,
+{
+    let shard = core.shared.shard_of_group(group);
+    let to = core.shared.core_of(shard);
+    let receipt: Receipt<T> = core.send(to, move |core: Rc<Core>| job(core.shard(shard))).await;
+    receipt.await
+}
+
+/// JoinGroup, SyncGroup, Heartbeat, LeaveGroup.
+pub(super) async fn handle_membership(
+    core: &Rc<Core>,
+    client: &Client,
+    key: ApiKey,
+    head: &Head,
+    frame: Bytes,
+) -> Result<Handled, MessageError> {
+    let version = head.version;
+    Ok(match key {
+        ApiKey::JoinGroup => {
+            let request: JoinGroupRequest = message::decode(version, frame)?;
+            let group = request.group_id.clone();
+            let fresh = format!("{:016x}{:016x}", runtime::random_u64(), runtime::random_u64());
+            let fresh = StrBytes::from_string(fresh);
+            let join = api_join::read(request, version, head.client_id.clone(), client.host.clone(), fresh);
+            let answer = on_group(core, &group, move |shard| async move {
+                shard.coordinator.join(shard.shared.uptime_ms(), join).await
+            });
+            Handled::response(head, &api_join::answer(answer.await, version))
+        }
+        ApiKey::SyncGroup => {
+            let request: SyncGroupRequest = message::decode(version, frame)?;
+            let group = request.group_id.clone();
+            let sync = api_sync::read(request);
+            let answer = on_group(core, &group, move |shard| async move {
+                shard.coordinator.sync(shard.shared.uptime_ms(), sync).await
+            });
+            Handled::response(head, &api_sync::answer(answer.await, version))
+        }
+        ApiKey::Heartbeat => {
+            let request: HeartbeatRequest = message::decode(version, frame)?;
+            let identity = Identity {
+                group: request.group_id.0.clone(),
+                member_id: request.member_id,
+                instance_id: request.group_instance_id,
+                generation: request.generation_id,
+            };
+            let result = on_group(core, &request.group_id, move |shard| async move {
+                let now = shard.shared.uptime_ms();
+                let result = shard.coordinator.groups.borrow_mut().heartbeat(now, &identity);
+                shard.coordinator.settle();
+                result
+            });
+            Handled::response(head, &HeartbeatResponse::default().with_error_code(code(&result.await)))
+        }
+        _ => {
+            let request: LeaveGroupRequest = message::decode(version, frame)?;
+            let members = api_leave::members(&request, version);
+            let group = request.group_id.clone();
+            let results = on_group(core, &request.group_id, move |shard| async move {
+                let now = shard.shared.uptime_ms();
+                let mut results = Vec::with_capacity(members.len());
+                for member in members {
+                    let mut groups = shard.coordinator.groups.borrow_mut();
+                    let instance = member.group_instance_id.as_ref();
+                    let result = groups.leave(now, &group, &member.member_id, instance);
+                    results.push((member, result));
+                }
+                shard.coordinator.settle();
+                results
+            });
+            Handled::response(head, &api_leave::answer(results.await, version))
+        }
+    })
+}
+
+/// DescribeGroups, ListGroups, DeleteGroups.
+pub(super) async fn handle_overview(
+    core: &Rc<Core>,
+    key: ApiKey,
+    head: &Head,
+    frame: Bytes,
+) -> Result<Handled, MessageError> {
+    let version = head.version;
+    Ok(match key {
+        ApiKey::DescribeGroups => {
+            let request: DescribeGroupsRequest = message::decode(version, frame)?;
+            let items = request.groups.into_iter().map(|id| (core.shared.shard_of_group(&id), id)).collect();
+            let run = move |shard: Rc<Shard>, ids: Vec<GroupId>| async move {
+                let groups = shard.coordinator.groups.borrow();
+                let offsets = shard.coordinator.offsets.borrow();
+                let describe =
+                    |id| api_describe::describe(id, groups.get(id), !offsets.group(id).is_empty(), version);
+                ids.iter().map(describe).collect()
+            };
+            let groups = per_shard(core, items, run).await;
+            Handled::response(head, &DescribeGroupsResponse::default().with_groups(groups))
+        }
+        ApiKey::ListGroups => {
+            let request: ListGroupsRequest = message::decode(version, frame)?;
+            let items = (0..core.shared.layout.shards).map(|shard| (shard, request.clone())).collect();
+            let run = |shard: Rc<Shard>, requests: Vec<ListGroupsRequest>| async move {
+                let groups = shard.coordinator.groups.borrow();
+                let offsets = shard.coordinator.offsets.borrow();
+                requests.iter().map(|request| api_list::list(&groups, &offsets, request)).collect()
+            };
+            let groups = per_shard(core, items, run).await.into_iter().flatten().collect();
+            Handled::response(head, &ListGroupsResponse::default().with_groups(groups))
+        }
+        _ => {
+            let request: DeleteGroupsRequest = message::decode(version, frame)?;
+            let mut results = Vec::with_capacity(request.groups_names.len());
+            for id in request.groups_names {
+                let result = on_group(core, &id, {
+                    let id = id.clone();
+                    move |shard| async move { delete(&shard, &id).await }
+                });
+                let result = DeletableGroupResult::default().with_error_code(code(&result.await));
+                results.push(result.with_group_id(id));
+            }
+            Handled::response(head, &DeleteGroupsResponse::default().with_results(results))
+        }
+    })
+}
+
+async fn delete(shard: &Rc<Shard>, id: &str) -> Result<(), ResponseError> {
+    let coordinator = &shard.coordinator;
+    let known =
+        coordinator.groups.borrow().get(id).is_some() || !coordinator.offsets.borrow().group(id).is_empty();
+    if !known {
+        return Err(ResponseError::GroupIdNotFound);
+    }
+    coordinator.groups.borrow_mut().delete(id)?;
+    coordinator.change(Action::Forget { group: id.to_owned(), places: None }).await
+}

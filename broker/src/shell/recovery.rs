@@ -1,0 +1,191 @@
+//! From disk at start: segments first, then what the write-ahead log still holds of each partition.
+//!
+//! A segment that was full has a stored index and is taken as that says. The newest is read through: its batches must
+//! check out up to where the checkpoint says it was synced; what follows may be torn and is cut, because the write-ahead
+//! log still has it. Afterwards the logs hold exactly what was acknowledged, in order, once.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use replog::Index;
+use runtime::fs::{self, File, OpenOptions};
+use wire::kafka::batch::Header;
+
+use super::partition::Partition;
+use super::segment_files::{index_path, log_path};
+use super::stored::Place;
+use crate::Error;
+use crate::core::log::segment::Segment;
+use crate::core::log::{PartitionLog, scan};
+use crate::core::producers::Producers;
+
+/// How much of a segment is read at a time.
+const CHUNK_BYTES: usize = 4 * 1024 * 1024;
+
+/// A partition as its folder, the checkpoint and the write-ahead log have it.
+pub(crate) async fn partition(
+    uid: u64,
+    dir: &Path,
+    place: Option<Place>,
+    entries: Vec<(Index, Bytes)>,
+) -> Result<Partition, Error> {
+    let place = place.unwrap_or(Place { log_start: 0, synced_end: 0 });
+    let (segments, producers) = segments(dir, place).await?;
+    let end = segments.last().map_or(place.synced_end, Segment::next_offset);
+    let start = if segments.is_empty() { place.synced_end } else { place.log_start };
+    let log = PartitionLog::new(start, segments, producers);
+    assert_eq!(log.log_end(), end, "a log ends where its segments end");
+    let partition = Partition::new(uid, dir, log);
+    partition.synced_end.set(place.synced_end.min(end));
+    replay(&partition, dir, entries)?;
+    partition.log.borrow_mut().delete_before(place.log_start);
+    Ok(partition)
+}
+
+async fn segments(dir: &Path, place: Place) -> Result<(Vec<Segment>, Producers), Error> {
+    let mut bases = bases(dir).await?;
+    bases.sort_unstable();
+    let mut segments: Vec<Segment> = Vec::new();
+    let mut producers = Producers::default();
+    let newest = bases.last().copied();
+    for base in bases {
+        let path = log_path(dir, base);
+        if let Some(last) = segments.last()
+            && last.next_offset() != base
+        {
+            let what = format!(
+                "it should begin with offset {}: a segment before it is missing or cut",
+                last.next_offset()
+            );
+            return Err(Error::Corrupt { path, what });
+        }
+        let is_newest = newest == Some(base);
+        let segment = match stored_index(dir, base).await? {
+            Some((segment, known)) if !is_newest => {
+                producers = known;
+                segment
+            }
+            _ => scan_segment(&path, base, is_newest, place, &mut producers).await?,
+        };
+        if segment.bytes() == 0 && is_newest {
+            fs::remove_file(&path).await.map_err(Error::io("cannot remove", &path))?;
+        } else {
+            segments.push(segment);
+        }
+    }
+    check_ends(dir, &segments, place)?;
+    Ok((segments, producers))
+}
+
+fn check_ends(dir: &Path, segments: &[Segment], place: Place) -> Result<(), Error> {
+    let corrupt = |what: String| Err(Error::Corrupt { path: dir.to_owned(), what });
+    match (segments.first(), segments.last()) {
+        (Some(first), Some(last)) => {
+            if first.base_offset() > place.log_start {
+                return corrupt(format!(
+                    "offsets {} to {} are missing",
+                    place.log_start,
+                    first.base_offset()
+                ));
+            }
+            if last.next_offset() < place.synced_end {
+                return corrupt(format!(
+                    "offsets {} to {} are missing",
+                    last.next_offset(),
+                    place.synced_end
+                ));
+            }
+            Ok(())
+        }
+        _ if place.log_start < place.synced_end => {
+            corrupt(format!("offsets {} to {} are missing", place.log_start, place.synced_end))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn bases(dir: &Path) -> Result<Vec<i64>, Error> {
+    let paths: Vec<PathBuf> = match fs::read_dir(dir).await {
+        Ok(paths) => paths,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(Error::io("cannot list", dir)(e)),
+    };
+    let base = |path: &PathBuf| {
+        let is_log = path.extension().is_some_and(|e| e == "log");
+        path.file_stem().and_then(|stem| stem.to_str()?.parse().ok()).filter(|_| is_log)
+    };
+    Ok(paths.iter().filter_map(base).collect())
+}
+
+/// The stored index of a full segment, if it is sound and fits its file.
+async fn stored_index(dir: &Path, base: i64) -> Result<Option<(Segment, Producers)>, Error> {
+    let path = log_path(dir, base);
+    let Ok(stored) = fs::read(index_path(dir, base)).await else {
+        return Ok(None);
+    };
+    let file =
+        File::open(&path, &OpenOptions::new().read(true)).await.map_err(Error::io("cannot open", &path))?;
+    let len = file.len().await.map_err(Error::io("cannot read", &path))?;
+    Ok(Segment::decode(&stored)
+        .filter(|(segment, _)| segment.base_offset() == base && segment.bytes() == len))
+}
+
+/// Reads a segment through. In the newest, whatever isn't sound beyond the synced end is cut off.
+async fn scan_segment(
+    path: &Path,
+    base: i64,
+    is_newest: bool,
+    place: Place,
+    producers: &mut Producers,
+) -> Result<Segment, Error> {
+    let options = OpenOptions::new().read(true).write(true);
+    let file = File::open(path, &options).await.map_err(Error::io("cannot open", path))?;
+    let len = file.len().await.map_err(Error::io("cannot read", path))?;
+    let mut segment = Segment::empty(base);
+    let mut want = CHUNK_BYTES;
+    while segment.bytes() < len {
+        let piece = file.read_at(segment.bytes(), want).await.map_err(Error::io("cannot read", path))?;
+        let validated = scan::validate(&piece, segment.next_offset());
+        for header in &validated.headers {
+            segment.add(header);
+            producers.record(header);
+        }
+        let more_there = segment.bytes() + (piece.len() - validated.valid_bytes) as u64 >= len;
+        if validated.valid_bytes > 0 {
+            want = CHUNK_BYTES;
+        } else if !more_there && validated.need_bytes > want {
+            want = validated.need_bytes;
+        } else {
+            let at = segment.bytes();
+            let why = validated.stopped.map_or_else(|| "no batch".to_owned(), |e| e.to_string());
+            if !is_newest || segment.next_offset() < place.synced_end {
+                let what = format!("damaged at byte {at}, offset {}: {why}", segment.next_offset());
+                return Err(Error::Corrupt { path: path.to_owned(), what });
+            }
+            tracing::info!(file = %path.display(), at, bytes = len - at, why, "cutting a tail that was never synced");
+            file.set_len(at).await.map_err(Error::io("cannot cut", path))?;
+            break;
+        }
+    }
+    Ok(segment)
+}
+
+/// Appends what the write-ahead log has beyond the segments.
+fn replay(partition: &Partition, dir: &Path, entries: Vec<(Index, Bytes)>) -> Result<(), Error> {
+    let mut log = partition.log.borrow_mut();
+    for (index, bytes) in entries {
+        let corrupt = |what: String| Error::Corrupt { path: dir.to_owned(), what };
+        let header = Header::parse(&bytes)
+            .map_err(|e| corrupt(format!("entry {index} of its write-ahead log is no record batch: {e}")))?;
+        partition.logged(index, header.last_offset() + 1);
+        if header.last_offset() < log.log_end() {
+            continue;
+        }
+        if header.base_offset != log.log_end() {
+            return Err(corrupt(format!("offsets {} to {} are missing", log.log_end(), header.base_offset)));
+        }
+        log.append(index.0, header, bytes);
+        log.committed(index.0);
+    }
+    Ok(())
+}

@@ -1,0 +1,340 @@
+//! Starts the cores, and ends them: first no new connections, then the running requests, then the disks.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::future::{Either, select, try_join_all};
+use runtime::net::{self, Address, BoundListener, ListenOptions};
+use runtime::sync::{MailReceiver, MailSender, mailbox};
+use runtime::{fs, time};
+use wire::kafka::StrBytes;
+
+use super::controller::{Controller, TOPICS_GROUP};
+use super::coordinator::{Coordinator, OFFSETS_GROUP};
+use super::core::{Core, Shared};
+use super::mail::{MAILBOX_CAPACITY, Mail, Post};
+use super::partition::log_group;
+use super::shard::Shard;
+use super::stored::{self, Checkpoint};
+use super::{connection, flush, recovery};
+use crate::core::api::Identity;
+use crate::core::topics::Topics;
+use crate::metrics::Metrics;
+use crate::{Config, Error};
+
+/// A broker that has its port but doesn't serve yet.
+pub struct Server {
+    config: Config,
+    listeners: Vec<BoundListener>,
+    address: Address,
+    advertised: (String, u16),
+}
+
+impl Server {
+    /// Checks the settings and takes the port.
+    ///
+    /// # Errors
+    /// [`Error::Config`], [`Error::Listen`].
+    pub fn bind(config: Config) -> Result<Self, Error> {
+        let wanted = config.validate()?;
+        let cores = config.cores.unwrap_or_else(runtime::cores);
+        let listeners = net::listen(&wanted, cores, &ListenOptions::default())
+            .map_err(|source| Error::Listen { address: wanted.to_string(), source })?;
+        let address = listeners.first().map_or(wanted, BoundListener::local_addr);
+        let advertised = config.advertised(&address)?;
+        Ok(Self { config, listeners, address, advertised })
+    }
+
+    /// Where it listens, the port resolved.
+    #[must_use]
+    pub fn local_addr(&self) -> &Address {
+        &self.address
+    }
+
+    /// Serves until the service is asked to stop, then ends cleanly: running requests end within `drain_ms`, everything
+    /// is synced.
+    ///
+    /// # Errors
+    /// What kept it from starting or made it end: the data folder, the disk, a core.
+    pub fn run(self, service: &ops::Service) -> Result<(), Error> {
+        let metrics = Metrics::default();
+        service.register(|registry| metrics.register(registry));
+        let cores = self.listeners.len();
+        let data = self.config.data.clone();
+        let prepare = prepare(data.clone(), cores);
+        let (lock, layout) = runtime::block_on(&runtime::Options::default(), prepare)
+            .map_err(|source| Error::Core { core: 0, source })??;
+        let (host, port) = self.advertised;
+        let shared = Arc::new(Shared {
+            identity: Identity {
+                node_id: self.config.node_id,
+                host: StrBytes::from_string(host),
+                port,
+                cluster_id: StrBytes::from_string(layout.cluster_id.clone()),
+            },
+            config: self.config,
+            metrics,
+            stop: service.stop().clone(),
+            layout,
+            cores,
+            started: time::now(),
+            connections: AtomicUsize::new(0),
+            buffered_bytes: AtomicUsize::new(0),
+        });
+        let (senders, receivers): (Vec<MailSender<Mail>>, Vec<MailReceiver<Mail>>) =
+            (0..cores).map(|_| mailbox(MAILBOX_CAPACITY)).unzip();
+        let barrier = Arc::new(Barrier::default());
+        let mut threads = Vec::with_capacity(cores);
+        for (id, (listener, mail)) in self.listeners.into_iter().zip(receivers).enumerate() {
+            let (shared, senders, service, barrier) =
+                (shared.clone(), senders.clone(), service.clone(), barrier.clone());
+            let stop = shared.stop.clone();
+            let make = move || async move {
+                let result =
+                    run_core(id, shared, Post::new(senders), listener, mail, &service, &barrier).await;
+                if let Err(error) = &result {
+                    tracing::error!(core = id, %error, "the broker stops");
+                    barrier.failed.store(1, Ordering::SeqCst);
+                    stop.request();
+                }
+                result
+            };
+            let thread = runtime::spawn_core(&format!("broker-{id}"), runtime::Options::default(), make)
+                .map_err(|source| Error::Core { core: id, source })?;
+            threads.push(thread);
+        }
+        let mut result = Ok(());
+        for (core, thread) in threads.into_iter().enumerate() {
+            let ended = thread
+                .join()
+                .map_err(|_| Error::Panic(core))
+                .and_then(|ended| ended.map_err(|source| Error::Core { core, source })?);
+            result = result.and(ended);
+        }
+        drop(lock);
+        result
+    }
+}
+
+async fn prepare(data: PathBuf, cores: usize) -> Result<(fs::DirLock, stored::Layout), Error> {
+    fs::create_dir_all(&data).await.map_err(Error::io("cannot make", &data))?;
+    let lock = fs::lock_dir(&data).await.map_err(Error::io("cannot lock", &data))?;
+    let partitions = data.join("partitions");
+    fs::create_dir_all(&partitions).await.map_err(Error::io("cannot make", &partitions))?;
+    let layout = stored::layout(&data, cores).await?;
+    for shard in 0..layout.shards {
+        let dir = stored::shard_dir(&data, shard);
+        fs::create_dir_all(&dir).await.map_err(Error::io("cannot make", &dir))?;
+    }
+    Ok((lock, layout))
+}
+
+/// Cores wait for one another at a few points of the start and the end.
+#[derive(Default)]
+struct Barrier {
+    arrived: AtomicUsize,
+    failed: AtomicUsize,
+}
+
+impl Barrier {
+    /// Waits until every core has come to point `step` (1, 2 …); false when one failed.
+    async fn wait(&self, cores: usize, step: usize) -> bool {
+        self.arrived.fetch_add(1, Ordering::SeqCst);
+        while self.arrived.load(Ordering::SeqCst) < cores * step {
+            if self.failed.load(Ordering::SeqCst) != 0 {
+                return false;
+            }
+            time::sleep(Duration::from_millis(1)).await;
+        }
+        true
+    }
+}
+
+async fn run_core(
+    id: usize,
+    shared: Arc<Shared>,
+    post: Post,
+    listener: BoundListener,
+    mail: MailReceiver<Mail>,
+    service: &ops::Service,
+    barrier: &Barrier,
+) -> Result<(), Error> {
+    let core = Core::new(id, shared.clone(), post);
+    runtime::spawn(service.pulse().keep(&format!("broker-{id}"), &shared.stop));
+    let mut recovered = open_shards(&core).await?;
+    runtime::spawn(core.clone().open_mail(mail));
+    // From here on every core takes mail.
+    if !barrier.wait(shared.cores, 1).await {
+        return Ok(());
+    }
+    if shared.core_of(0) == id {
+        let table = take_table(&core, &mut recovered).await?;
+        remove_orphans(&shared.config.data, &table).await?;
+        // Partitions wait for the table: it says which there are.
+        for to in 0..shared.cores {
+            let table = table.clone();
+            core.send(to, move |core: Rc<Core>| async move { *core.topics.borrow_mut() = table }).await.await;
+        }
+    }
+    if !barrier.wait(shared.cores, 2).await {
+        return Ok(());
+    }
+    load_partitions(&core, recovered).await?;
+    if !barrier.wait(shared.cores, 3).await {
+        return Ok(());
+    }
+    serve(&core, listener, service, barrier).await
+}
+
+type RecoveredShards = Vec<(Rc<Shard>, replog::Recovered)>;
+
+async fn open_shards(core: &Rc<Core>) -> Result<RecoveredShards, Error> {
+    let shared = &core.shared;
+    let mut opened = Vec::new();
+    for id in (0..shared.layout.shards).filter(|id| shared.core_of(*id) == core.id) {
+        let dir = stored::shard_dir(&shared.config.data, id);
+        let options = replog::Options::new(dir.join("wal"));
+        let (log, mut recovered) = replog::Log::open(options).await?;
+        let entries = recovered.take(OFFSETS_GROUP);
+        let coordinator = Coordinator::recover(shared, &dir, log.clone(), entries).await?;
+        let checkpoint = stored::read::<Checkpoint>(&dir.join("checkpoint.json")).await?.unwrap_or_default();
+        let shard = Shard::new(id, shared.clone(), dir, log, coordinator, checkpoint);
+        core.shards.borrow_mut().insert(id, shard.clone());
+        opened.push((shard, recovered));
+    }
+    Ok(opened)
+}
+
+async fn take_table(core: &Rc<Core>, recovered: &mut RecoveredShards) -> Result<Arc<Topics>, Error> {
+    let (shard, recovered) = recovered
+        .iter_mut()
+        .find(|(shard, _)| shard.id == 0)
+        .expect("shard 0 is on the core that takes the table");
+    let entries = recovered.take(TOPICS_GROUP);
+    let (controller, table) =
+        Controller::recover(&core.shared.config.data, shard.log.clone(), entries).await?;
+    *core.controller.borrow_mut() = Some(Rc::new(controller));
+    Ok(Arc::new(table))
+}
+
+/// Folders of partitions that a deletion left behind when the process ended.
+async fn remove_orphans(data: &Path, table: &Topics) -> Result<(), Error> {
+    let dir = data.join("partitions");
+    let known: std::collections::HashSet<u64> =
+        table.iter().flat_map(|t| t.partitions.iter().copied()).collect();
+    for path in fs::read_dir(&dir).await.map_err(Error::io("cannot list", &dir))? {
+        let uid = path.extension().and_then(|uid| uid.to_str()?.parse::<u64>().ok());
+        match uid {
+            Some(uid) if known.contains(&uid) => {}
+            Some(_) => flush::remove_folder(&path).await?,
+            None => tracing::warn!(path = %path.display(), "not a partition's folder: left alone"),
+        }
+    }
+    Ok(())
+}
+
+async fn load_partitions(core: &Rc<Core>, recovered: RecoveredShards) -> Result<(), Error> {
+    let topics = core.topics();
+    let defaults = core.shared.config.defaults();
+    for (shard, mut recovered) in recovered {
+        let checkpoint = shard.checkpoint.borrow().clone();
+        for topic in topics.iter() {
+            for (index, &uid) in topic.partitions.iter().enumerate() {
+                if core.shared.shard_of(uid) != shard.id {
+                    continue;
+                }
+                let dir = shard.partition_dir(&topic.name, index, uid);
+                let entries = recovered.take(log_group(uid));
+                let place = checkpoint.partitions.get(&uid).copied();
+                let partition = recovery::partition(uid, &dir, place, entries).await?;
+                partition.configure(topic, &defaults);
+                let partition = shard.insert(partition);
+                let unwritten = partition.log.borrow().unwritten_bytes();
+                shard.count_unwritten(i64::try_from(unwritten).unwrap_or(i64::MAX));
+                if unwritten > 0 {
+                    shard.dirty.borrow_mut().insert(uid);
+                }
+            }
+        }
+        // What is left belongs to partitions that are no more.
+        for (group, (_, last)) in recovered.groups() {
+            if group != OFFSETS_GROUP && group != TOPICS_GROUP {
+                shard.log.truncate(group, last);
+            }
+        }
+        shard.coordinator.forget_missing_topics(&topics);
+        shard.flush.notify_one();
+    }
+    Ok(())
+}
+
+async fn serve(
+    core: &Rc<Core>,
+    listener: BoundListener,
+    service: &ops::Service,
+    barrier: &Barrier,
+) -> Result<(), Error> {
+    let shared = core.shared.clone();
+    let shards: Vec<Rc<Shard>> = core.shards.borrow().values().cloned().collect();
+    for shard in &shards {
+        runtime::spawn(shard.coordinator.clone().keep_time(shared.clone()));
+    }
+    let listener = listener.open().map_err(|source| Error::Core { core: core.id, source })?;
+    if core.id == 0 {
+        tracing::info!(address = %listener.local_addr(), topics = core.topics().len(), "serving");
+        service.ready();
+    }
+    let flushers = try_join_all(shards.iter().map(|shard| flush::run(shard.clone())));
+    let accepting = accept(core, listener);
+    // Flushers end when a stop is requested, or with an error that must end the broker.
+    let flushed = match select(Box::pin(flushers), Box::pin(accepting)).await {
+        Either::Left((flushed, _)) => flushed,
+        Either::Right(((), flushers)) => flushers.await,
+    };
+    flushed?;
+    drain(&shared).await;
+    // Nobody asks any core for anything any more.
+    if !barrier.wait(shared.cores, 4).await {
+        return Ok(());
+    }
+    for shard in &shards {
+        shard.coordinator.checkpoint(true).await?;
+    }
+    let controller = core.controller.borrow().clone();
+    if let Some(controller) = controller {
+        controller.checkpoint(&core.topics()).await?;
+    }
+    for shard in &shards {
+        flush::close(shard).await?;
+    }
+    Ok(())
+}
+
+async fn accept(core: &Rc<Core>, listener: net::Listener) {
+    let stop = core.shared.stop.clone();
+    while !stop.is_requested() {
+        let accepted = Box::pin(listener.accept());
+        match select(accepted, Box::pin(stop.requested())).await {
+            Either::Left((Ok((stream, peer)), _)) => {
+                runtime::spawn(connection::serve(core.clone(), stream, peer));
+            }
+            Either::Left((Err(error), _)) => {
+                // Out of descriptors, mostly: others may end.
+                tracing::warn!(%error, "cannot accept a connection");
+                time::sleep(Duration::from_millis(50)).await;
+            }
+            Either::Right(_) => break,
+        }
+    }
+}
+
+/// Running requests end, within bounds.
+async fn drain(shared: &Shared) {
+    let deadline = time::now() + Duration::from_millis(shared.config.drain_ms);
+    while shared.connections.load(Ordering::Relaxed) > 0 && time::now() < deadline {
+        time::sleep(Duration::from_millis(5)).await;
+    }
+}

@@ -1,0 +1,92 @@
+//! Small files of JSON behind a checksum, replaced whole: the layout, and the checkpoints of topics, offsets and logs.
+//!
+//! The first line is the CRC-32C of the rest in hexadecimal.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use runtime::fs;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// The version of everything in a data folder.
+pub(crate) const FORMAT_VERSION: u32 = 1;
+
+/// What never changes in a data folder once it is made.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Layout {
+    pub(crate) version: u32,
+    /// How many shards there are.
+    pub(crate) shards: usize,
+    /// Kafka's cluster id.
+    pub(crate) cluster_id: String,
+    /// The first half of topics' ids.
+    pub(crate) topic_seed: u64,
+}
+
+/// What of each partition, by uid, is durable in its own files.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Checkpoint {
+    pub(crate) partitions: BTreeMap<u64, Place>,
+}
+
+/// Of one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Place {
+    /// The first offset that may be read.
+    pub(crate) log_start: i64,
+    /// Segments are synced up to here.
+    pub(crate) synced_end: i64,
+}
+
+/// Replaces a file durably.
+pub(crate) async fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), Error> {
+    let json = serde_json::to_vec(value).expect("our own tables are JSON");
+    let mut bytes = format!("{:08x}\n", crc32c::crc32c(&json)).into_bytes();
+    bytes.extend_from_slice(&json);
+    fs::write_atomic(path, bytes).await.map_err(Error::io("cannot write", path))
+}
+
+/// Reads a file; `None` when there is none.
+pub(crate) async fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
+    let bytes = match fs::read(path).await {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::io("cannot read", path)(e)),
+    };
+    let damaged = |what: String| Error::Corrupt { path: path.to_owned(), what };
+    let (crc, json) = bytes.split_at_checked(9).ok_or_else(|| damaged("cut short".into()))?;
+    let stated = format!("{:08x}\n", crc32c::crc32c(json));
+    if crc != stated.as_bytes() {
+        return Err(damaged("the checksum in its first line is not that of the rest".into()));
+    }
+    serde_json::from_slice(json).map(Some).map_err(|e| damaged(e.to_string()))
+}
+
+/// The folder's layout; made, with one shard per core, when the folder is new.
+pub(crate) async fn layout(data: &Path, cores: usize) -> Result<Layout, Error> {
+    let path = data.join("layout.json");
+    if let Some(layout) = read::<Layout>(&path).await? {
+        if layout.version != FORMAT_VERSION {
+            return Err(Error::Version { path, found: layout.version, reads: FORMAT_VERSION });
+        }
+        if layout.shards == 0 {
+            return Err(Error::Corrupt { path, what: "no shards".into() });
+        }
+        return Ok(layout);
+    }
+    let layout = Layout {
+        version: FORMAT_VERSION,
+        shards: cores,
+        cluster_id: format!("millrace-{:016x}", runtime::random_u64()),
+        topic_seed: runtime::random_u64(),
+    };
+    write(&path, &layout).await?;
+    Ok(layout)
+}
+
+pub(crate) fn shard_dir(data: &Path, shard: usize) -> PathBuf {
+    data.join("shards").join(shard.to_string())
+}
