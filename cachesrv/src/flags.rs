@@ -54,6 +54,7 @@ const OPTIONS_WITHOUT_EFFECT: [&str; 38] = [
 
 /// Flags as memcached takes them; [`Flags::into_config`] gives the settings.
 #[derive(Debug, Clone, clap::Args)]
+#[command(about = "A cache for memcached's clients: classic text and meta commands", long_about = None)]
 pub struct Flags {
     /// TCP port to listen on
     #[arg(short = 'p', long = "port", value_name = "NUM", default_value_t = 11211)]
