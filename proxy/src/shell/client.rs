@@ -10,7 +10,7 @@ use super::request::{Job, Refused, prepare};
 use crate::core::forward::Client;
 use crate::core::refusal::Refusal;
 use runtime::net::{Address, Stream};
-use runtime::time::{deadline, now, sleep, timeout, turn_now};
+use runtime::time::{deadline, now, timeout, turn_now};
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -198,9 +198,4 @@ impl Session {
         };
         let _ = timeout(LINGER_MAX, Box::pin(ending)).await;
     }
-}
-
-/// Between two tries to accept when the system has no room (descriptors, memory).
-pub(super) async fn accept_pause() {
-    sleep(Duration::from_millis(20)).await;
 }

@@ -4,7 +4,7 @@
 //! proxy with nothing half done; when the stop is requested no connection is accepted any more, idle ones end, running
 //! requests finish or the drain time does.
 
-use super::client::{accept_pause, serve};
+use super::client::serve;
 use super::local::Local;
 use super::setup::Setup;
 use super::watch;
@@ -23,6 +23,8 @@ use tls::rustls::ServerConfig;
 
 /// Failed connections told to the first core and not yet taken; more say nothing new.
 const FAILURES_MAX: usize = 1024;
+/// Between two tries to accept when the system has no room.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// How often connections to servers that were idle for too long are closed.
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 
@@ -193,23 +195,25 @@ impl Share {
     }
 }
 
-/// Accepts until the core stops; while the core has as many connections as it may, new ones wait in the kernel.
+/// Accepts until the core stops. While the core has as many connections as it may, new ones wait in the kernel; each
+/// listener looks for itself, so a core may have one more per listener.
 async fn accept(local: Rc<Local>, listener: Listener, tls: Option<Arc<ServerConfig>>) {
     loop {
-        let Some(admitted) = local.admit() else {
+        if !local.has_room() {
             if local.drain.unless(local.connection_ended.notified()).await.is_none() {
                 return;
             }
             continue;
-        };
+        }
         match local.drain.unless(listener.accept()).await {
             None => return,
             Some(Ok((stream, peer))) => {
-                runtime::spawn(serve(admitted, local.clone(), stream, peer, tls.clone()));
+                runtime::spawn(serve(local.admit(), local.clone(), stream, peer, tls.clone()));
             }
+            // No descriptors, no memory: it is for others to end first.
             Some(Err(error)) => {
                 tracing::debug!(%error, "accept");
-                accept_pause().await;
+                sleep(ACCEPT_PAUSE).await;
             }
         }
     }

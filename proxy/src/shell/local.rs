@@ -120,15 +120,17 @@ impl Local {
         let _ = self.failures.try_send(server);
     }
 
-    /// Counts a client connection, if there is room for one more.
-    pub(super) fn admit(self: &Rc<Local>) -> Option<Admitted> {
-        if self.connections.get() >= self.setup.connections_max {
-            return None;
-        }
+    /// Whether this core may have another client connection.
+    pub(super) fn has_room(&self) -> bool {
+        self.connections.get() < self.setup.connections_max
+    }
+
+    /// Counts a client connection.
+    pub(super) fn admit(self: &Rc<Local>) -> Admitted {
         self.connections.set(self.connections.get() + 1);
         self.counts.accepted.add();
         self.counts.connections.add();
-        Some(Admitted(self.clone()))
+        Admitted(self.clone())
     }
 
     /// Open client connections.
