@@ -23,6 +23,7 @@ pub use error::Error;
 pub use shell::Bound;
 
 /// Serves `config` until `service` is asked to stop and running requests have ended.
-pub fn run(config: &Config, service: &ops::Service) -> Result<(), Error> {
-    Bound::new(config)?.run(service)
+#[expect(clippy::needless_pass_by_value, reason = "as every daemon's run: the configuration is given away")]
+pub fn run(config: Config, service: &ops::Service) -> Result<(), Error> {
+    Bound::new(&config)?.run(service)
 }

@@ -6,10 +6,11 @@
 
 use super::input::Input;
 use super::local::Local;
+use super::within::within;
 use crate::core::answer::{self, Asked, Plan};
 use crate::core::attempt::Failure;
 use runtime::net::Stream;
-use runtime::time::{deadline, now, timeout};
+use runtime::time::{deadline, now};
 use runtime::{Lease, Segment};
 use std::cell::Cell;
 use std::time::Duration;
@@ -271,8 +272,8 @@ impl Relay<'_> {
         }
     }
 
-    async fn receive(&self, within: Duration) -> Result<Lease, Failure> {
-        match timeout(within, self.server.recv()).await {
+    async fn receive(&self, longest: Duration) -> Result<Lease, Failure> {
+        match within(longest, self.server.recv()).await {
             Err(_) => Err(Failure::Timeout),
             Ok(Err(_)) => Err(Failure::Closed),
             Ok(Ok(lease)) => Ok(lease),
@@ -294,12 +295,12 @@ impl Relay<'_> {
             return Ok(());
         }
         self.forwarded.set(true);
-        let sent = timeout(self.local.setup.timeouts.client_body, self.client.send_all(segments)).await;
+        let sent = within(self.local.setup.timeouts.client_body, self.client.send_all(segments)).await;
         if matches!(sent, Ok(Ok(()))) { Ok(()) } else { Err(AnswerFault::ClientGone) }
     }
 
     async fn send(&self, segment: Segment) -> Result<(), AnswerFault> {
-        let sent = timeout(self.local.setup.timeouts.client_body, self.client.send(segment)).await;
+        let sent = within(self.local.setup.timeouts.client_body, self.client.send(segment)).await;
         if matches!(sent, Ok(Ok(()))) { Ok(()) } else { Err(AnswerFault::ClientGone) }
     }
 }

@@ -6,8 +6,8 @@
 use super::input::Input;
 use super::local::Local;
 use super::request::RequestBody;
+use super::within::within;
 use runtime::net::Stream;
-use runtime::time::timeout;
 use runtime::{Lease, Segment};
 use std::cell::Cell;
 use tls::Conn;
@@ -54,7 +54,7 @@ impl Pump<'_> {
     }
 
     async fn receive(&self) -> Result<Lease, BodyFault> {
-        match timeout(self.local.setup.timeouts.client_body, self.client.recv()).await {
+        match within(self.local.setup.timeouts.client_body, self.client.recv()).await {
             Err(_) => Err(BodyFault::Refuse(408)),
             Ok(Err(_)) => Err(BodyFault::ClientGone),
             Ok(Ok(lease)) if lease.is_empty() => Err(BodyFault::ClientGone),
@@ -63,7 +63,7 @@ impl Pump<'_> {
     }
 
     async fn send(&self, segment: Segment) -> Result<(), BodyFault> {
-        match timeout(self.local.setup.timeouts.upstream_first_byte, self.server.send(segment)).await {
+        match within(self.local.setup.timeouts.upstream_first_byte, self.server.send(segment)).await {
             Err(_) => Err(BodyFault::ServerStuck),
             Ok(Err(_)) => Err(BodyFault::ServerGone),
             Ok(Ok(())) => Ok(()),

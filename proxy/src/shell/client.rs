@@ -7,10 +7,11 @@ use super::exchange::{self, Outcome};
 use super::input::Input;
 use super::local::{Admitted, Local};
 use super::request::{Job, Refused, prepare};
+use super::within::within;
 use crate::core::forward::Client;
 use crate::core::refusal::Refusal;
 use runtime::net::{Address, Stream};
-use runtime::time::{deadline, now, timeout, turn_now};
+use runtime::time::{deadline, now, turn_now};
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -37,7 +38,7 @@ pub(super) async fn serve(
     let conn = match tls {
         None => Conn::from(stream),
         Some(config) => {
-            match timeout(local.setup.timeouts.client_head, Box::pin(tls::accept(stream, config))).await {
+            match within(local.setup.timeouts.client_head, Box::pin(tls::accept(stream, config))).await {
                 Ok(Ok(stream)) => Conn::from(stream),
                 failed => {
                     local.counts.handshake_errors.add();
@@ -131,7 +132,7 @@ impl Session {
                     Err(_) => return Awaited::Refused(Refused::closing(408)),
                 }
             } else {
-                match local.drain.unless(timeout(timeouts.client_idle, self.conn.recv())).await {
+                match local.drain.unless(within(timeouts.client_idle, self.conn.recv())).await {
                     Some(Ok(received)) => received,
                     // Idle for too long, or stopping.
                     Some(Err(_)) | None => return Awaited::Gone,
@@ -175,7 +176,7 @@ impl Session {
         let mut out = Vec::with_capacity(256);
         Refusal { status, version, head, keep }.write(&mut out, &self.local.date());
         self.local.counts.refused(status);
-        let sent = timeout(self.local.setup.timeouts.client_body, self.conn.send(out)).await;
+        let sent = within(self.local.setup.timeouts.client_body, self.conn.send(out)).await;
         keep && matches!(sent, Ok(Ok(())))
     }
 
@@ -196,6 +197,6 @@ impl Session {
             }
             std::io::Result::Ok(())
         };
-        let _ = timeout(LINGER_MAX, Box::pin(ending)).await;
+        let _ = within(LINGER_MAX, Box::pin(ending)).await;
     }
 }

@@ -9,10 +9,10 @@ use super::input::Input;
 use super::local::{Local, NoServer};
 use super::request::{Job, Refused};
 use super::tunnel;
+use super::within::within;
 use crate::core::attempt::{Failure, Next, Progress, counts_against};
 use futures_util::future::{Either, select};
 use runtime::Segment;
-use runtime::time::timeout;
 use std::cell::Cell;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -182,7 +182,7 @@ async fn first_byte(
     local: &Local,
     head: Pin<&mut impl Future<Output = Result<Head, AnswerFault>>>,
 ) -> Result<Head, AnswerFault> {
-    match timeout(local.setup.timeouts.upstream_first_byte, head).await {
+    match within(local.setup.timeouts.upstream_first_byte, head).await {
         Ok(head) => head,
         Err(_) => Err(Failure::Timeout.into()),
     }

@@ -15,6 +15,7 @@
 //! | [`input`] | received bytes not yet used |
 //! | [`drain`] | what waits for a peer and ends when the proxy stops |
 //! | [`watch`] | checks of servers, on the first core |
+//! | [`within`] | deadlines that read no clock |
 
 mod answer;
 mod body;
@@ -29,5 +30,6 @@ mod setup;
 mod tunnel;
 mod upstream;
 mod watch;
+mod within;
 
 pub use cores::Bound;

@@ -4,10 +4,11 @@
 //! while it is kept a receive stands on it, so that its end is known before it is used again.
 
 use super::local::Local;
+use super::within::within;
 use crate::core::attempt::Failure;
 use futures_util::FutureExt;
 use runtime::net::Stream;
-use runtime::time::{timeout, turn_now};
+use runtime::time::turn_now;
 
 /// A connection to a server.
 pub(super) struct Upconn {
@@ -38,7 +39,7 @@ impl Local {
     async fn connect_anew(&self, server: usize) -> Result<Upconn, Failure> {
         let counts = &self.counts.servers[server];
         let address = &self.setup.servers[server].address;
-        let failure = match timeout(self.setup.timeouts.upstream_connect, Stream::connect(address)).await {
+        let failure = match within(self.setup.timeouts.upstream_connect, Stream::connect(address)).await {
             Ok(Ok(stream)) => {
                 counts.connects.add();
                 stream.set_send_queue_limit(self.setup.send_queue_bytes_max);

@@ -55,25 +55,27 @@ pub enum FieldName {
 impl FieldName {
     /// Which of them `name` is.
     pub fn of(name: &str) -> FieldName {
-        let (known, id) = match name.len() {
-            2 => ("te", FieldName::Te),
-            3 => ("via", FieldName::Via),
-            4 if name.as_bytes()[0] | 0x20 == b'h' => ("host", FieldName::Host),
-            4 => ("date", FieldName::Date),
-            5 => ("proxy", FieldName::Proxy),
-            6 => ("expect", FieldName::Expect),
-            7 if name.as_bytes()[0] | 0x20 == b'u' => ("upgrade", FieldName::Upgrade),
-            7 => ("trailer", FieldName::Trailer),
-            9 => ("forwarded", FieldName::Forwarded),
-            10 if name.as_bytes()[0] | 0x20 == b'c' => ("connection", FieldName::Connection),
-            10 => ("keep-alive", FieldName::KeepAlive),
-            14 if name.as_bytes()[0] | 0x20 == b'c' => ("content-length", FieldName::ContentLength),
-            14 => ("http2-settings", FieldName::Http2Settings),
-            15 => ("x-forwarded-for", FieldName::XForwardedFor),
-            16 if name.as_bytes()[0] | 0x20 == b'x' => ("x-forwarded-host", FieldName::XForwardedHost),
-            16 => ("proxy-connection", FieldName::ProxyConnection),
-            17 if name.as_bytes()[0] | 0x20 == b'x' => ("x-forwarded-proto", FieldName::XForwardedProto),
-            17 => ("transfer-encoding", FieldName::TransferEncoding),
+        // Length and first letter rule out nearly every other name.
+        let first = name.as_bytes().first().map_or(0, |byte| byte | 0x20);
+        let (known, id) = match (name.len(), first) {
+            (2, b't') => ("te", FieldName::Te),
+            (3, b'v') => ("via", FieldName::Via),
+            (4, b'd') => ("date", FieldName::Date),
+            (4, b'h') => ("host", FieldName::Host),
+            (5, b'p') => ("proxy", FieldName::Proxy),
+            (6, b'e') => ("expect", FieldName::Expect),
+            (7, b't') => ("trailer", FieldName::Trailer),
+            (7, b'u') => ("upgrade", FieldName::Upgrade),
+            (9, b'f') => ("forwarded", FieldName::Forwarded),
+            (10, b'c') => ("connection", FieldName::Connection),
+            (10, b'k') => ("keep-alive", FieldName::KeepAlive),
+            (14, b'c') => ("content-length", FieldName::ContentLength),
+            (14, b'h') => ("http2-settings", FieldName::Http2Settings),
+            (15, b'x') => ("x-forwarded-for", FieldName::XForwardedFor),
+            (16, b'p') => ("proxy-connection", FieldName::ProxyConnection),
+            (16, b'x') => ("x-forwarded-host", FieldName::XForwardedHost),
+            (17, b't') => ("transfer-encoding", FieldName::TransferEncoding),
+            (17, b'x') => ("x-forwarded-proto", FieldName::XForwardedProto),
             _ => return FieldName::Other,
         };
         if name.eq_ignore_ascii_case(known) { id } else { FieldName::Other }
