@@ -164,14 +164,13 @@ impl Users {
         self.db.query(redis::cmd("EXISTS").arg(SEEDED_KEY)).await
     }
 
-    /// Puts a fresh site's users in, with these password hashes, and remembers that. Nothing that is there is
+    /// Puts a fresh site's users in, all with this password hash, and remembers that. Nothing that is there is
     /// overwritten, so any number of web servers may do it at once, and a crash in the middle does no harm.
-    pub(crate) async fn seed(&self, credentials: Vec<String>) -> Result<(), Unavailable> {
-        assert_eq!(credentials.len(), seed::USERS as usize, "a password hash for each user");
-        try_join_all((1..=seed::USERS).zip(credentials).map(async |(id, credential)| {
+    pub(crate) async fn seed(&self, credential: &str) -> Result<(), Unavailable> {
+        try_join_all((1..=seed::USERS).map(async |id| {
             self.index(id).await?;
             self.set_new(&user_key(id), &seed::user(id).to_json()).await?;
-            self.set_new(&credential_key(id), &credential).await
+            self.set_new(&credential_key(id), credential).await
         }))
         .await?;
         self.set_new(SEEDED_KEY, "1").await

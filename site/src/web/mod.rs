@@ -148,17 +148,9 @@ fn router(site: Shared) -> Router {
 /// Returns once the database answers and the hundred users are in, seeding them where nobody has.
 async fn wait_until_seeded(site: &Site, seed: bool) {
     let mut back_off = BackOff::new(Duration::from_millis(20), Duration::from_secs(1));
-    let mut credentials = None;
     loop {
         let seeded = match site.users.is_seeded().await {
-            Ok(false) if seed => {
-                // Hashed once, however often the database is tried.
-                let credentials = match &credentials {
-                    Some(credentials) => credentials,
-                    None => credentials.insert(site.passwords.demo_hashes().await),
-                };
-                site.users.seed(credentials.clone()).await
-            }
+            Ok(false) if seed => site.users.seed(&site.passwords.demo_hash().await).await,
             other => other.map(drop),
         };
         match seeded {
