@@ -33,6 +33,7 @@ to-out-v6   CNAME v4only
 *.wild      A     192.0.2.77
 *.wild      MX    5 mail
 *.walias    CNAME mail
+*.self      MX    5 *.self
 exact.wild  TXT   "exact"
 sub         NS    ns.sub
 sub         NS    ns1
@@ -248,6 +249,8 @@ fn rfc4592_2_2_1_wildcards() {
         "",
         "",
     );
+    // The name that stands in the data is the wildcard's own, not the question's.
+    expect(&ask("xyz.self.example.com", rtype::MX), 0, "xyz.self 300 MX 5 *.self", "", "");
     let long = format!("{0}.{0}.{0}.walias", "x".repeat(60));
     let chain = format!("{long} 300 CNAME mail\nmail 300 A 192.0.2.25");
     expect(&ask(&format!("{long}.example.com"), rtype::A), 0, &chain, "", "");
