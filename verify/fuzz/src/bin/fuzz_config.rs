@@ -1,0 +1,4 @@
+//! Fuzzes the daemons' configurations.
+#![cfg_attr(fuzzing, no_main)]
+
+fuzz::target!(fuzz::config::run);

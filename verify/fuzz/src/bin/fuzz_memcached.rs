@@ -1,0 +1,4 @@
+//! Fuzzes memcached's text protocol.
+#![cfg_attr(fuzzing, no_main)]
+
+fuzz::target!(fuzz::memcached::run);
