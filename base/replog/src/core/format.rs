@@ -7,7 +7,7 @@
 
 use crc32fast::Hasher;
 
-use crate::limits::{BLOCK_BYTES, SECTOR_BYTES};
+use crate::limits::{BLOCK_BYTES, SECTOR_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 
 /// The format that this program writes, and the only one it reads.
 pub(crate) const VERSION: u32 = 1;
@@ -85,7 +85,11 @@ impl Header {
             return Err(BadHeader::Damaged);
         }
         let salt = Salt { log: get_u64(block, 16), generation: get_u32(block, 32) };
-        Ok(Header { salt, segment_bytes: get_u64(block, 24) })
+        let segment_bytes = get_u64(block, 24);
+        let sensible = (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&segment_bytes)
+            && segment_bytes.is_multiple_of(BLOCK_BYTES as u64)
+            && salt.generation > 0;
+        if sensible { Ok(Header { salt, segment_bytes }) } else { Err(BadHeader::Damaged) }
     }
 }
 

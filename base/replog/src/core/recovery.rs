@@ -256,7 +256,7 @@ fn apply(batch: &Whole, groups: &mut BTreeMap<GroupId, GroupState>, held: &mut H
         match record {
             Record::Entry { group, index, .. } => {
                 let state = groups.entry(*group).or_default();
-                if index.0 != state.last.0 + 1 {
+                if state.last.0.checked_add(1) != Some(index.0) {
                     return Err(format!("entry {index} of group {group} follows entry {}", state.last));
                 }
                 state.last = *index;

@@ -51,8 +51,8 @@ pub struct Stats {
 
 /// An open log. Clones share it; it lives on the core that opened it.
 ///
-/// When the last clone is dropped without [`close`](Log::close), what was proposed is still written, as long as the
-/// runtime runs; no seal is.
+/// When the last clone is dropped without [`close`](Log::close), what was proposed is still written, and then the log is
+/// closed, as long as the runtime runs.
 #[derive(Clone)]
 pub struct Log {
     handle: Rc<Handle>,
