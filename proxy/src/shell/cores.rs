@@ -106,9 +106,7 @@ impl Bound {
                 stop: service.stop().clone(),
                 started: started.clone(),
             };
-            match runtime::spawn_core(&format!("proxy-{core}"), runtime::Options::default(), move || {
-                share.run()
-            }) {
+            match runtime::spawn_core(&format!("proxy-{core}"), options(), move || share.run()) {
                 Ok(thread) => threads.push((core, thread)),
                 Err(source) => {
                     service.stop().request();
@@ -144,6 +142,11 @@ fn upstreams_up(setup: &Setup) -> Result<(), String> {
         .iter()
         .find(|upstream| !setup.up[upstream.servers.clone()].iter().any(|up| up.load(Ordering::Relaxed)));
     down.map_or(Ok(()), |upstream| Err(format!("no server of `{}` is up", upstream.name)))
+}
+
+/// Larger and fewer receive buffers than usual: most bytes through a proxy are bodies.
+fn options() -> runtime::Options {
+    runtime::Options { recv_buffer_bytes: 64 * 1024, recv_buffers: 256, ..runtime::Options::default() }
 }
 
 /// What one core gets when it starts.
