@@ -486,7 +486,7 @@ fn server() -> Vec<Row> {
         ("command|docs", -2, OPEN, NONE, "7.0.0", "O(N)", "Documents commands.", introspection::docs),
         ("command|info", -2, OPEN, NONE, "2.8.13", "O(N)", "Describes commands.", introspection::info),
         ("command|list", -2, OPEN, NONE, "7.0.0", "O(N)", "Names the commands.", introspection::list),
-        ("command|getkeys", -3, OPEN, NONE, "2.8.13", "O(N)", "Gives the keys of a request.", introspection::getkeys),
+        ("command|getkeys", -4, OPEN, NONE, "2.8.13", "O(N)", "Gives the keys of a request.", introspection::getkeys),
         ("command|help", 2, OPEN, NONE, "5.0.0", "O(1)", "Tells of the subcommands.", introspection::help),
         ("config", -2, 0, NONE, "2.0.0", "by subcommand", "The settings.", introspection::alone),
         ("config|get", -3, OPERATOR, NONE, "2.0.0", "O(N)", "Gives settings.", configuration::get),

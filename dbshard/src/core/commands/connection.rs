@@ -29,6 +29,9 @@ pub(crate) fn select(call: &mut Call<'_>) -> Reply {
     match number::integer(&call.arguments[1]) {
         None => return Err(Refusal::NOT_AN_INTEGER),
         Some(0) => call.out.ok(),
+        Some(number) if i32::try_from(number).is_err() => {
+            return Err("ERR value is out of range, value must between -2147483648 and 2147483647".into());
+        }
         Some(_) => return Err("ERR SELECT is not allowed in cluster mode".into()),
     }
     Ok(())

@@ -28,26 +28,50 @@ pub(crate) fn help(call: &mut Call<'_>) -> Reply {
     Ok(())
 }
 
-/// The categories that follow from a command's flags and group.
-fn categories(command: &Command) -> Vec<String> {
-    let mut categories = Vec::new();
-    for (flag, name) in [(flags::WRITE, "@write"), (flags::READONLY, "@read"), (flags::ADMIN, "@admin")] {
-        if command.has(flag) {
-            categories.push(name.to_owned());
-        }
+/// The categories that follow from a command's flags and group, in Redis's order.
+fn categories(command: &Command) -> Vec<&'static str> {
+    let has = |flag| command.has(flag);
+    let dangerous =
+        has(flags::ADMIN) || command.name.starts_with("flush") || ["keys", "info"].contains(&command.name);
+    [
+        (
+            "@keyspace",
+            command.group == "generic" || command.name.starts_with("flush") || command.name == "dbsize",
+        ),
+        ("@read", has(flags::READONLY)),
+        ("@write", has(flags::WRITE)),
+        ("@hash", command.group == "hash"),
+        ("@string", command.group == "string"),
+        ("@admin", has(flags::ADMIN)),
+        ("@fast", has(flags::FAST)),
+        ("@slow", !has(flags::FAST)),
+        ("@dangerous", dangerous),
+        ("@connection", command.group == "connection"),
+        ("@transaction", command.group == "transactions"),
+    ]
+    .into_iter()
+    .filter_map(|(name, is)| is.then_some(name))
+    .collect()
+}
+
+/// How clients may spread a command over shards and join the replies.
+fn tips(command: &Command) -> &'static [&'static str] {
+    match command.name {
+        "del" | "unlink" | "exists" | "touch" => &["request_policy:multi_shard", "response_policy:agg_sum"],
+        "mget" => &["request_policy:multi_shard"],
+        "mset" => &["request_policy:multi_shard", "response_policy:all_succeeded"],
+        "msetnx" => &["request_policy:multi_shard", "response_policy:agg_min"],
+        "dbsize" => &["request_policy:all_shards", "response_policy:agg_sum"],
+        "flushall" | "flushdb" | "ping" => &["request_policy:all_shards", "response_policy:all_succeeded"],
+        "keys" => &["request_policy:all_shards", "nondeterministic_output_order"],
+        "randomkey" => &["request_policy:all_shards", "response_policy:special", "nondeterministic_output"],
+        "wait" => &["request_policy:all_shards", "response_policy:agg_min"],
+        "info" => &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"],
+        "scan" => &["nondeterministic_output", "request_policy:special"],
+        "hgetall" | "hkeys" | "hvals" => &["nondeterministic_output_order"],
+        "hscan" | "time" | "ttl" | "pttl" => &["nondeterministic_output"],
+        _ => &[],
     }
-    if command.has(flags::ADMIN) || command.name.starts_with("flush") || command.name == "keys" {
-        categories.push("@dangerous".into());
-    }
-    categories.push(match command.group {
-        "generic" => "@keyspace".into(),
-        "server" | "cluster" => "@slow".into(),
-        "transactions" => "@transaction".into(),
-        group => format!("@{group}"),
-    });
-    categories.push(if command.has(flags::FAST) { "@fast".into() } else { "@slow".into() });
-    categories.dedup();
-    categories
 }
 
 fn describe(out: &mut Output, command: &Command) {
@@ -65,7 +89,9 @@ fn describe(out: &mut Output, command: &Command) {
     let categories = categories(command);
     out.set(categories.len());
     categories.iter().for_each(|name| out.simple(name));
-    out.array(0);
+    let tips = tips(command);
+    out.array(tips.len());
+    tips.iter().for_each(|tip| out.bulk(tip.as_bytes()));
     key_specifications(out, command);
     out.array(command.subcommands.len());
     command.subcommands.iter().for_each(|subcommand| describe(out, subcommand));
@@ -78,7 +104,8 @@ fn key_specifications(out: &mut Output, command: &Command) {
         out.array(0);
         return;
     }
-    let flags: &[&str] = if command.has(flags::WRITE) { &["RW", "UPDATE"] } else { &["RO", "ACCESS"] };
+    let flags: &[&str] =
+        if command.has(flags::WRITE) { &["RW", "access", "update"] } else { &["RO", "access"] };
     out.array(1);
     out.map(3);
     out.bulk(b"flags");
@@ -137,7 +164,7 @@ pub(crate) fn info(call: &mut Call<'_>) -> Reply {
     for name in call.arguments.from(2).iter() {
         match by_name(name) {
             Some(command) => describe(call.out, command),
-            None => call.out.null_array(),
+            None => call.out.null(),
         }
     }
     Ok(())
@@ -180,7 +207,7 @@ pub(crate) fn list(call: &mut Call<'_>) -> Reply {
         (5, b"filterby", b"module") => Box::new(|_| false),
         (5, b"filterby", b"aclcat") => {
             let category = format!("@{}", String::from_utf8_lossy(&call.word(4)));
-            Box::new(move |command| categories(command).contains(&category))
+            Box::new(move |command| categories(command).iter().any(|name| *name == category))
         }
         (5, b"filterby", b"pattern") => {
             let pattern = arguments[4].to_vec();
@@ -221,11 +248,12 @@ mod tests {
         let count = TABLE.all().len();
         console.script(&format!("COMMAND COUNT -> ({count})"));
         console.script(
-            "COMMAND INFO get nosuch -> [[get (2) [readonly fast] (1) (1) (1) [@read @string @fast] [] [[flags [RO ACCESS] \
+            "COMMAND INFO get nosuch -> [[get (2) [readonly fast] (1) (1) (1) [@read @string @fast] [] [[flags [RO access] \
              begin_search [type index spec [index (1)]] find_keys [type range spec [lastkey (0) keystep (1) limit (0)]]]] []] nil]
              COMMAND GETKEYS MSET a 1 b 2 -> [a b]
-             COMMAND GETKEYS PING -> ERR The command has no key arguments
-             COMMAND GETKEYS NOSUCH -> ERR Invalid command specified
+             COMMAND GETKEYS PING x -> ERR The command has no key arguments
+             COMMAND GETKEYS NOSUCH x -> ERR Invalid command specified
+             COMMAND GETKEYS GET -> ERR wrong number of arguments for 'command|getkeys' command
              COMMAND GETKEYS GET a b -> ERR Invalid number of arguments specified for command
              COMMAND LIST FILTERBY PATTERN hg* -> [hget hgetall]
              COMMAND LIST FOO -> ERR syntax error

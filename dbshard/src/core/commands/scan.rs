@@ -40,10 +40,16 @@ fn options<'a>(call: &Call<'a>, from: usize, with_type: bool) -> Result<Options<
     Ok(options)
 }
 
+/// A cursor as `strtoul` takes it: a minus counts back from 2⁶⁴.
 fn cursor(text: &[u8]) -> Result<u64, Refusal> {
-    let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-    let cursor = digits.then(|| std::str::from_utf8(text).ok()?.parse().ok()).flatten();
-    cursor.ok_or(Refusal::from("ERR invalid cursor"))
+    let (negative, digits) = match text {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
+    };
+    let sound = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    let number: Option<u64> = sound.then(|| std::str::from_utf8(digits).ok()?.parse().ok()).flatten();
+    let number = number.ok_or(Refusal::from("ERR invalid cursor"))?;
+    Ok(if negative { number.wrapping_neg() } else { number })
 }
 
 fn begin(call: &mut Call<'_>, next: Option<u64>, count: usize) {
