@@ -163,8 +163,12 @@ impl Session {
         local.counts.took(took);
         if let Some(line) = &job.line {
             let (client, upstream) = (&self.client.address, &local.setup.upstreams[job.upstream].name);
-            let took_us = took.as_micros();
-            tracing::info!(target: "access", client, request = line, upstream, status, took_us, ended = ?outcome);
+            let server = job.server.map_or("-", |server| &local.setup.servers[server].name);
+            let body_bytes = job.body.content_bytes;
+            let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+            tracing::info!(
+                target: "access", client, request = line, upstream, server, status, body_bytes, took_us, ended = ?outcome
+            );
         }
         outcome
     }

@@ -56,6 +56,7 @@ pub(super) async fn run(
             Err(NoServer::AllFailed) => return Err(Refused::of(job, last)),
         };
         let server = running.server;
+        job.server = Some(server);
         match attempt(local, client, input, job, server).await {
             Attempt::Answered { status, outcome } => {
                 local.counts.servers[server].answered(status);

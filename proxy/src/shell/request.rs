@@ -18,6 +18,8 @@ pub(super) struct Job {
     pub(super) attempts: Attempts,
     pub(super) body: RequestBody,
     pub(super) began: Instant,
+    /// The server tried last.
+    pub(super) server: Option<usize>,
     /// For the access log, if it is logged.
     pub(super) line: Option<String>,
 }
@@ -116,6 +118,7 @@ pub(super) fn prepare(local: &Local, client: &Client, bytes: &[u8]) -> Result<Jo
         attempts,
         body: RequestBody::new(request.framing, attempts.is_repeatable()),
         began: runtime::time::turn_now(),
+        server: None,
         line: local.is_logged().then(|| format!("{} {path}", request.method)),
     })
 }
