@@ -326,3 +326,123 @@ impl Reader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::console::{Console, START_MS, topology};
+    use super::super::shard::Settings;
+    use super::*;
+
+    /// All keys with their values, as effects, in the order of the walk.
+    fn picture(shard: &Shard) -> Vec<u8> {
+        let mut all = Vec::new();
+        shard.keyspace().scan(0, usize::MAX, |_, entry| {
+            let mut one = Vec::new();
+            put_entry(&mut one, entry);
+            all.push(one);
+        });
+        all.sort();
+        all.concat()
+    }
+
+    fn restored(file: &[u8], log: &[Vec<u8>], log_from: u64) -> Shard {
+        let mut reader = Reader::default();
+        let (mut rest, mut shard) = (file, None);
+        while let Some((frame, length)) = reader.read(rest).expect("sound") {
+            match frame {
+                Frame::Head(head) => {
+                    shard = Some(Shard::new(topology(1), 0, Settings::default(), head.seed, START_MS));
+                }
+                Frame::Effects(effects) => shard.as_mut().expect("a head").load(effects).expect("readable"),
+                Frame::End => {}
+            }
+            rest = &rest[length..];
+        }
+        reader.finish().expect("whole");
+        let mut shard = shard.expect("a head");
+        assert_eq!(shard.keyspace().len() as u64, reader.keys());
+        for (index, entry) in (1..).zip(log).filter(|(index, _)| *index >= log_from) {
+            if index > reader.started() {
+                let replayed = shard.replay(index, entry, |keyspace, key| reader.has(keyspace, key, index));
+                replayed.expect("readable");
+            }
+        }
+        shard
+    }
+
+    fn write_some(console: &mut Console, dice: &mut u64) {
+        for _ in 0..40 {
+            *dice = dice.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            let number = (*dice >> 33) % 6000;
+            let request = match (*dice >> 20) % 8 {
+                0 => format!("DEL key{number}\r\n"),
+                1 => format!("HSET hash{number} f{} v\r\n", *dice % 7),
+                2 => format!("EXPIRE key{number} {number}\r\n"),
+                _ => format!("APPEND key{number} x\r\n"),
+            };
+            console.execute(request.as_bytes());
+        }
+        console.commit();
+    }
+
+    #[test]
+    fn what_changes_during_the_walk_counts_once() {
+        let (mut console, mut dice) = (Console::new(), 9);
+        for _ in 0..400 {
+            write_some(&mut console, &mut dice);
+        }
+        let (mut writer, mut file) = Writer::new(&console.shard, 1);
+        let mut chunks = 0;
+        while let Some(chunk) = writer.next(&console.shard) {
+            file.extend(chunk);
+            chunks += 1;
+            write_some(&mut console, &mut dice);
+        }
+        file.extend(writer.end());
+        write_some(&mut console, &mut dice);
+        assert!(chunks > 3 && writer.last() > writer.started(), "{chunks} chunks");
+        let wanted = picture(&console.shard);
+        let log = std::mem::take(&mut console.log);
+        assert!(picture(&restored(&file, &log, 1)) == wanted, "with the whole log");
+        assert!(
+            picture(&restored(&file, &log, writer.started() + 1)) == wanted,
+            "with what must be kept of it"
+        );
+        assert!(picture(&restored(&file, &log, writer.last() + 1)) != wanted, "the log is needed");
+    }
+
+    #[test]
+    fn damage_anywhere_is_seen() {
+        let mut console = Console::new();
+        write_some(&mut console, &mut 1);
+        let (mut writer, mut file) = Writer::new(&console.shard, 1);
+        while let Some(chunk) = writer.next(&console.shard) {
+            file.extend(chunk);
+        }
+        file.extend(writer.end());
+        let read = |file: &[u8]| -> Result<(), Error> {
+            let (mut reader, mut rest) = (Reader::default(), file);
+            while let Some((_, length)) = reader.read(rest)? {
+                rest = &rest[length..];
+            }
+            reader.finish()
+        };
+        read(&file).expect("whole");
+        for at in 0..file.len() {
+            let mut bad = file.clone();
+            bad[at] ^= 0x40;
+            assert!(read(&bad).is_err(), "byte {at}");
+            assert!(read(&file[..at]).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn a_flush_voids_the_walk() {
+        let mut console = Console::new();
+        console.script("SET k v -> OK");
+        let (writer, _) = Writer::new(&console.shard, 1);
+        assert!(!writer.is_void(&console.shard));
+        console.script("FLUSHALL -> OK");
+        assert!(writer.is_void(&console.shard));
+    }
+}

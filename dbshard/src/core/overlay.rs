@@ -228,3 +228,41 @@ pub fn effects(
         _ => Err(effect::Unreadable(0)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::console::Console;
+
+    #[test]
+    fn replies_wait_for_what_they_rest_on_and_nothing_else() {
+        let mut console = Console::new();
+        console.script("SET other 1 -> OK\nSET k old -> OK");
+        console.execute(b"GET other\r\n");
+        assert_eq!(console.sent(), b"$1\r\n1\r\n");
+        console.execute(b"SET k new\r\n");
+        assert_eq!(console.sent(), b"");
+        console.answer();
+        // A read of what is not committed waits, from whichever connection; a read of something else does not.
+        console.execute(b"GET other\r\nINCR k2\r\nGET k2\r\nDBSIZE\r\n");
+        assert_eq!(console.sent(), b"$1\r\n1\r\n");
+        assert_eq!(console.answer(), "(1); 1; (3)");
+    }
+
+    #[test]
+    fn a_batch_that_the_log_refuses_never_happened() {
+        let mut console = Console::new();
+        console.script("SET k old -> OK\nHSET h f 1 -> (1)");
+        console.execute(b"SET k new\r\nHSET h f 2 g 3\r\nINCR n\r\nDEL h\r\nGET k\r\n");
+        console.shard.refused();
+        assert!(console.shard.is_lost(&console.out));
+        console.out = crate::core::output::Output::new(1 << 20);
+        console.script(
+            "GET k -> old
+             HGETALL h -> [f 1]
+             EXISTS n -> (0)
+             SET k v -> MISCONF The log cannot take writes: its disk is full. Reads go on. Free space, then writes go on by themselves.",
+        );
+        console.shard.try_writes();
+        console.script("SET k v -> OK\nGET k -> v");
+    }
+}

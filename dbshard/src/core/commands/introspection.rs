@@ -90,10 +90,10 @@ fn describe(out: &mut Output, command: &Command) {
     out.set(categories.len());
     categories.iter().for_each(|name| out.simple(name));
     let tips = tips(command);
-    out.array(tips.len());
+    out.set(tips.len());
     tips.iter().for_each(|tip| out.bulk(tip.as_bytes()));
     key_specifications(out, command);
-    out.array(command.subcommands.len());
+    out.set(command.subcommands.len());
     command.subcommands.iter().for_each(|subcommand| describe(out, subcommand));
 }
 
@@ -101,12 +101,17 @@ fn describe(out: &mut Output, command: &Command) {
 fn key_specifications(out: &mut Output, command: &Command) {
     let (first, last, step) = command.positions;
     if first == 0 {
-        out.array(0);
+        out.set(0);
         return;
     }
-    let flags: &[&str] =
-        if command.has(flags::WRITE) { &["RW", "access", "update"] } else { &["RO", "access"] };
-    out.array(1);
+    let flags: &[&str] = match command.name {
+        "del" | "unlink" => &["RM", "delete"],
+        "mset" | "msetnx" | "setnx" | "setex" | "psetex" => &["OW", "update"],
+        _ if command.has(flags::WRITE) && command.group == "generic" => &["RW", "update"],
+        _ if command.has(flags::WRITE) => &["RW", "access", "update"],
+        _ => &["RO", "access"],
+    };
+    out.set(1);
     out.map(3);
     out.bulk(b"flags");
     out.set(flags.len());
