@@ -151,13 +151,22 @@ async fn sync(shard: &Rc<Shard>) -> Result<(), Error> {
     shard.coordinator.checkpoint(false).await
 }
 
-async fn checkpoint(shard: &Rc<Shard>) -> Result<(), Error> {
-    let places = shard.places();
-    if *shard.checkpoint.borrow() != places {
-        stored::write(&shard.dir.join("checkpoint.json"), &places).await?;
-        *shard.checkpoint.borrow_mut() = places;
+/// Stores where the partitions stand now, if that changed. Callers take turns: the file is replaced as a whole.
+pub(crate) async fn checkpoint(shard: &Rc<Shard>) -> Result<(), Error> {
+    while shard.checkpointing.replace(true) {
+        shard.checkpointed.notified().await;
     }
-    Ok(())
+    let places = shard.places();
+    let mut result = Ok(());
+    if *shard.checkpoint.borrow() != places {
+        result = stored::write(&shard.dir.join("checkpoint.json"), &places).await;
+        if result.is_ok() {
+            *shard.checkpoint.borrow_mut() = places;
+        }
+    }
+    shard.checkpointing.set(false);
+    shard.checkpointed.notify_one();
+    result
 }
 
 /// Retention: the checkpoint says so before a file goes.

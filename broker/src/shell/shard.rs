@@ -49,6 +49,9 @@ pub(crate) struct Shard {
     pumping: Cell<bool>,
     /// What the checkpoint on disk says.
     pub(crate) checkpoint: RefCell<Checkpoint>,
+    /// Somebody is writing it.
+    pub(crate) checkpointing: Cell<bool>,
+    pub(crate) checkpointed: Notify,
     this: Weak<Self>,
 }
 
@@ -99,6 +102,8 @@ impl Shard {
             queue: RefCell::default(),
             pumping: Cell::new(false),
             checkpoint: RefCell::new(checkpoint),
+            checkpointing: Cell::new(false),
+            checkpointed: Notify::new(),
             this: this.clone(),
         })
     }

@@ -1,5 +1,6 @@
 //! What partitions are asked one by one: ListOffsets, DeleteRecords, OffsetForLeaderEpoch.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use wire::kafka::ResponseError;
@@ -12,6 +13,7 @@ use super::per_shard;
 use crate::core::api::list_offsets::{self as api, Wanted};
 use crate::core::api::{check_epoch, delete_records as api_delete, offset_for_leader_epoch as api_epoch};
 use crate::shell::core::Core;
+use crate::shell::flush;
 use crate::shell::partition::Partition;
 use crate::shell::shard::Shard;
 
@@ -101,7 +103,7 @@ pub(super) async fn handle(
     ListOffsetsResponse::default().with_topics(responses)
 }
 
-/// DeleteRecords. The new log start is durable with the next checkpoint; until then a crash brings records back.
+/// DeleteRecords: answered once the checkpoints hold the new log starts.
 pub(super) async fn delete_records(core: &Rc<Core>, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
     let topics = core.topics();
     let mut questions = Vec::new();
@@ -114,7 +116,20 @@ pub(super) async fn delete_records(core: &Rc<Core>, request: DeleteRecordsReques
     let delete = |partition: Rc<Partition>, offset: i64| async move {
         partition.log.borrow_mut().delete_before(offset).ok_or(ResponseError::OffsetOutOfRange)
     };
-    let mut results = ask(core, questions, delete).await.into_iter();
+    let shards: BTreeSet<usize> =
+        questions.iter().flatten().map(|(uid, _)| core.shared.shard_of(*uid)).collect();
+    let mut results = ask(core, questions, delete).await;
+    // In a task of its own: a checkpoint that was begun is also ended.
+    let store = |shard: Rc<Shard>, asked: Vec<()>| async move {
+        let stored = runtime::spawn(async move { flush::checkpoint(&shard).await }).await;
+        asked.into_iter().map(|()| stored.is_ok()).collect()
+    };
+    let stored = per_shard(core, shards.into_iter().map(|shard| (shard, ())).collect(), store).await;
+    if stored.contains(&false) {
+        tracing::error!("a checkpoint can't be written: deleted records may come back after a restart");
+        results.fill(Err(ResponseError::KafkaStorageError));
+    }
+    let mut results = results.into_iter();
     let mut responses = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let partitions = topic.partitions.iter().map(|p| {
