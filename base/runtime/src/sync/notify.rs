@@ -1,7 +1,7 @@
 //! A local event, with the meaning of tokio's `Notify`.
 
-use slab::Slab;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -10,14 +10,11 @@ use std::task::{Context, Poll, Waker};
 #[derive(Default)]
 pub struct Notify {
     permit: Cell<bool>,
-    waiters: RefCell<Slab<Waiter>>,
-    /// Keys in the order of arrival; those gone meanwhile are skipped.
-    order: RefCell<std::collections::VecDeque<usize>>,
-}
-
-struct Waiter {
-    waker: Option<Waker>,
-    notified: bool,
+    next_ticket: Cell<u64>,
+    /// Who waits, by ticket: in the order of arrival. Whoever is notified is taken out.
+    waiting: RefCell<BTreeMap<u64, Waker>>,
+    /// Tickets below this one have been notified by [`Notify::notify_all`], if not before.
+    all_below: Cell<u64>,
 }
 
 impl Notify {
@@ -28,64 +25,52 @@ impl Notify {
 
     /// Wakes the longest waiting task, or lets the next one through.
     pub fn notify_one(&self) {
-        let mut order = self.order.borrow_mut();
-        let mut waiters = self.waiters.borrow_mut();
-        while let Some(key) = order.pop_front() {
-            if let Some(waiter) = waiters.get_mut(key)
-                && !waiter.notified
-            {
-                waiter.notified = true;
-                if let Some(waker) = waiter.waker.take() {
-                    waker.wake();
-                }
-                return;
-            }
+        let first = self.waiting.borrow_mut().pop_first();
+        match first {
+            Some((_, waker)) => waker.wake(),
+            None => self.permit.set(true),
         }
-        self.permit.set(true);
     }
 
     /// Wakes all tasks that wait now; nothing is kept.
     pub fn notify_all(&self) {
-        self.order.borrow_mut().clear();
-        for (_, waiter) in self.waiters.borrow_mut().iter_mut() {
-            waiter.notified = true;
-            if let Some(waker) = waiter.waker.take() {
-                waker.wake();
-            }
-        }
+        self.all_below.set(self.next_ticket.get());
+        let waiting = self.waiting.take();
+        waiting.into_values().for_each(Waker::wake);
     }
 
     /// Resolves at the next notification.
     pub fn notified(&self) -> Notified<'_> {
-        Notified { notify: self, key: None }
+        Notified { notify: self, ticket: None }
     }
 }
 
-/// The future of [`Notify::notified`]. It waits from its first poll on; dropped, it passes its notification on.
+/// The future of [`Notify::notified`]. It waits from its first poll on; dropped, it passes a notification that was for it
+/// alone on.
 #[must_use = "futures do nothing unless awaited"]
 pub struct Notified<'a> {
     notify: &'a Notify,
-    key: Option<usize>,
+    ticket: Option<u64>,
 }
 
 impl Future for Notified<'_> {
     type Output = ();
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let notify = self.notify;
-        let mut waiters = notify.waiters.borrow_mut();
-        match self.key {
+        match self.ticket {
             None if notify.permit.take() => return Poll::Ready(()),
             None => {
-                let key = waiters.insert(Waiter { waker: Some(context.waker().clone()), notified: false });
-                notify.order.borrow_mut().push_back(key);
-                self.key = Some(key);
+                let ticket = notify.next_ticket.replace(notify.next_ticket.get() + 1);
+                notify.waiting.borrow_mut().insert(ticket, context.waker().clone());
+                self.ticket = Some(ticket);
             }
-            Some(key) if waiters[key].notified => {
-                waiters.remove(key);
-                self.key = None;
-                return Poll::Ready(());
-            }
-            Some(key) => waiters[key].waker = Some(context.waker().clone()),
+            Some(ticket) => match notify.waiting.borrow_mut().get_mut(&ticket) {
+                Some(waker) => waker.clone_from(context.waker()),
+                None => {
+                    self.ticket = None;
+                    return Poll::Ready(());
+                }
+            },
         }
         Poll::Pending
     }
@@ -93,10 +78,9 @@ impl Future for Notified<'_> {
 
 impl Drop for Notified<'_> {
     fn drop(&mut self) {
-        let Some(key) = self.key else { return };
-        let waiter = self.notify.waiters.borrow_mut().remove(key);
-        self.notify.order.borrow_mut().retain(|other| *other != key);
-        if waiter.notified {
+        let Some(ticket) = self.ticket else { return };
+        let was_waiting = self.notify.waiting.borrow_mut().remove(&ticket).is_some();
+        if !was_waiting && ticket >= self.notify.all_below.get() {
             self.notify.notify_one();
         }
     }
