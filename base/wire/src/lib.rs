@@ -1,4 +1,5 @@
 //! Pure codecs of the protocols Millrace speaks, a module per protocol, both directions.
+#![forbid(unsafe_code)]
 
 pub mod dns;
 pub mod http1;
