@@ -29,9 +29,8 @@ enum Command {
         /// Seconds for each target.
         #[arg(long, default_value_t = 30)]
         seconds: u32,
-        /// Only the targets whose name has this in it.
-        #[arg(long, default_value = "")]
-        only: String,
+        /// Only these targets; all by default.
+        targets: Vec<String>,
     },
 }
 
@@ -40,7 +39,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Tidy => tidy::run(&root),
         Command::Test(arguments) => test::run(&root, &arguments),
-        Command::Fuzz { seconds, only } => test::fuzz(&root, seconds, &only),
+        Command::Fuzz { seconds, targets } => test::fuzz(&root, seconds, &targets),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

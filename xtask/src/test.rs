@@ -40,7 +40,7 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<(), String> {
         match suite {
             Suite::Unit => run_cargo(root, &["test", "--release", "--workspace", "--exclude", "e2e"])?,
             Suite::E2e => e2e(root)?,
-            Suite::Fuzz => fuzz(root, arguments.fuzz_seconds, "")?,
+            Suite::Fuzz => fuzz(root, arguments.fuzz_seconds, &[])?,
         }
     }
     println!("suites: {} passed, 0 failed", chosen.len());
@@ -79,8 +79,12 @@ fn e2e(root: &Path) -> Result<(), String> {
     run_with(root, &cargo(), &arguments, &variables)
 }
 
-pub(crate) fn fuzz(root: &Path, seconds: u32, only: &str) -> Result<(), String> {
-    let target = target_folder(root)?.join("fuzz");
+/// Runs the fuzz targets (all, or those named) for `seconds` each.
+pub(crate) fn fuzz(root: &Path, seconds: u32, targets: &[String]) -> Result<(), String> {
+    let target = target_folder(root)?;
     let target = target.to_str().ok_or("the target folder's path is not UTF-8")?;
-    run_with(root, "sh", &["verify/fuzz/run.sh", &seconds.to_string(), only], &[("CARGO_TARGET_DIR", target)])
+    let seconds = seconds.to_string();
+    let mut arguments = vec!["verify/fuzz/run.sh", "--seconds", &seconds];
+    arguments.extend(targets.iter().map(String::as_str));
+    run_with(root, "bash", &arguments, &[("CARGO_TARGET_DIR", target)])
 }
