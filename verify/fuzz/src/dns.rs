@@ -37,8 +37,7 @@ fn query(data: &[u8]) {
     }
 }
 
-/// A response's records, written with our compression behind its question, read the same but for the case of names: one
-/// that points at another takes over its case (RFC 4343 §4).
+/// A response's records, written with our compression behind its question, read the same.
 fn response(data: &[u8]) {
     let Some(reply) = Reply::parse(data) else { return };
     let Some((question, qtype, qclass)) = &reply.question else { return };
@@ -66,10 +65,5 @@ fn response(data: &[u8]) {
     packet.extend_from_slice(&qclass.to_be_bytes());
     packet.extend_from_slice(&body.bytes);
     let again = Reply::parse(&packet).expect("what we write we read");
-    for (have, want) in again.sections.iter().flatten().zip(reply.sections.iter().flatten()) {
-        assert_eq!(have.owner, want.owner);
-        assert_eq!((have.rtype, have.class, have.ttl), (want.rtype, want.class, want.ttl));
-        assert!(have.rdata.eq_ignore_ascii_case(&want.rdata), "{have:?} is not {want:?}");
-    }
-    assert_eq!(again.sections.map(|section| section.len()), reply.sections.map(|section| section.len()));
+    assert_eq!(again.sections, reply.sections);
 }

@@ -1,6 +1,5 @@
 //! `wire::kafka`: frames however they are cut, request heads and bodies, record batches.
 
-use broker::core::api::api_versions;
 use wire::kafka::Request;
 use wire::kafka::batch::{self, Records};
 use wire::kafka::frame::FrameReader;
@@ -9,8 +8,6 @@ use wire::kafka::messages::*;
 
 /// As a broker that is tight with memory would set it, in bytes.
 const FRAME_BYTES_MAX: usize = 64 * 1024;
-/// The first version of Produce that carries record batches of today's form.
-const PRODUCE_VERSION_MIN: i16 = 3;
 /// Octets of a batch before its checksum covers it, and where its length and magic stand
 /// (<https://kafka.apache.org/documentation/#recordbatch>).
 const BATCH_LENGTH_AT: usize = 8;
@@ -49,10 +46,10 @@ fn frames(input: &[u8], sizes: &[u8]) -> (Vec<Vec<u8>>, bool) {
 /// A request that decodes is written and read the same.
 fn request(frame: Vec<u8>) {
     let Ok((key, version, _)) = message::peek(&frame) else { return };
-    // The layouts that bound a request are those of the versions that the broker takes.
-    let Some(key) = api_versions::find(key, version) else { return };
-    if key == ApiKey::Produce && version < PRODUCE_VERSION_MIN {
-        return refused_produce(version, frame);
+    let Ok(key) = ApiKey::try_from(key) else { return };
+    let served = key.valid_versions();
+    if !(served.min..=served.max).contains(&version) {
+        return;
     }
     macro_rules! dispatch {
         ($($name:ident => $request:ty),* $(,)?) => {
@@ -91,16 +88,6 @@ fn request(frame: Vec<u8>) {
     }
 }
 
-/// Produce of a version before record batches is refused in its own form, which is read by hand.
-fn refused_produce(version: i16, frame: Vec<u8>) {
-    crate::bounded(frame.len(), 64, || {
-        let mut frame = frame.into();
-        if message::take_head(&mut frame, false).is_ok() {
-            let _ = wire::kafka::legacy::refuse_produce(1, version, &frame);
-        }
-    });
-}
-
 fn body<R: Request + PartialEq + std::fmt::Debug>(version: i16, frame: Vec<u8>) {
     let bytes = frame.len();
     let decoded = crate::bounded(bytes, 512, || {
@@ -109,11 +96,6 @@ fn body<R: Request + PartialEq + std::fmt::Debug>(version: i16, frame: Vec<u8>) 
         message::decode::<R>(version, frame).ok()
     });
     let Some(decoded) = decoded else { return };
-    // Tagged fields that nobody knows are kept by the codec and written otherwise than they came; we write none.
-    let shown = format!("{decoded:?}");
-    if shown.split("unknown_tagged_fields: {").skip(1).any(|rest| !rest.starts_with('}')) {
-        return;
-    }
     let mut again = Vec::new();
     if decoded.encode(&mut again, version).is_err() {
         return; // It holds a field that this version cannot carry back, an empty one as null for one.

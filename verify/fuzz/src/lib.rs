@@ -20,8 +20,6 @@
 #![forbid(unsafe_code)]
 
 use std::alloc::System;
-use std::panic;
-use std::sync::Once;
 
 use cap::Cap;
 
@@ -45,23 +43,11 @@ const FLOOR_BYTES: usize = 256 * 1024;
 /// Runs `decode` with a ceiling on memory: [`FLOOR_BYTES`] and `bytes_per_byte` for each of `input_bytes`. Beyond it the
 /// process aborts, which libFuzzer reports as a crash.
 pub fn bounded<T>(input_bytes: usize, bytes_per_byte: usize, decode: impl FnOnce() -> T) -> T {
-    LIFT_ON_PANIC.call_once(lift_on_panic);
     let ceiling = ALLOCATOR.allocated() + FLOOR_BYTES + input_bytes * bytes_per_byte;
     ALLOCATOR.set_limit(ceiling).expect("the ceiling is above what is taken already");
     let result = decode();
     ALLOCATOR.set_limit(usize::MAX).expect("no limit is above everything");
     result
-}
-
-static LIFT_ON_PANIC: Once = Once::new();
-
-/// A panic tells its story without a ceiling: a backtrace takes memory of its own.
-fn lift_on_panic() {
-    let before = panic::take_hook();
-    panic::set_hook(Box::new(move |panicked| {
-        ALLOCATOR.set_limit(usize::MAX).expect("no limit is above everything");
-        before(panicked);
-    }));
 }
 
 #[cfg(fuzzing)]
