@@ -15,6 +15,10 @@ pub const ACCEPT_QUEUE_MAX: usize = 256;
 /// How long a dropped stream goes on sending what it had taken; then the connection is reset.
 pub const LINGER: Duration = Duration::from_secs(10);
 
+/// How long binding goes on trying while an address is in use. The ring of a killed process is taken down by the kernel in the
+/// background and holds its listeners for some milliseconds more, so that a daemon started again at once would be refused.
+pub const BIND_PATIENCE: Duration = Duration::from_millis(500);
+
 /// Tasks polled in one turn before I/O is looked at again.
 pub const POLLS_PER_TURN: usize = 1024;
 

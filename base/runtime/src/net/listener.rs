@@ -89,7 +89,8 @@ fn local_address(socket: &Socket) -> Address {
 
 /// Binds `copies` listening sockets on one address, one for each core (SO_REUSEPORT), after proving that no other
 /// process has the port: with SO_REUSEPORT alone two sites would share it in silence. On a Unix path, the copies
-/// share one socket; a stale file is replaced, a live one is not.
+/// share one socket; a stale file is replaced, a live one is not. It blocks, for up to [`limits::BIND_PATIENCE`]: call it before
+/// the cores run.
 ///
 /// # Errors
 /// What bind(2) and listen(2) say; `AddrInUse` when somebody listens there.
@@ -98,13 +99,12 @@ pub fn listen(address: &Address, copies: usize, options: &ListenOptions) -> io::
     match address {
         Address::Unix(path) => listen_unix(path, copies, options),
         Address::Ip(ip) => {
-            let probe = tcp_socket(*ip, false)?;
-            probe.bind(&(*ip).into())?;
-            // The probe is bound but does not listen; with SO_REUSEPORT set late, the copies may join it.
-            let bound = match probe.local_addr()?.as_socket() {
-                Some(bound) => bound,
-                None => *ip,
-            };
+            let probe = super::bind_patiently(|| {
+                let probe = tcp_socket(*ip, false)?;
+                probe.bind(&(*ip).into())?;
+                Ok(probe)
+            })?;
+            let bound = probe.local_addr()?.as_socket().unwrap_or(*ip);
             drop(probe);
             (0..copies)
                 .map(|_| {

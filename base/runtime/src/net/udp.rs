@@ -51,14 +51,17 @@ fn local_address(socket: &Socket) -> SocketAddr {
 }
 
 /// Binds `copies` UDP sockets on one address, one for each core (SO_REUSEPORT), after proving that no other process
-/// has the port.
+/// has the port. It blocks, for up to [`limits::BIND_PATIENCE`]: call it before the cores run.
 ///
 /// # Errors
 /// What bind(2) says; `AddrInUse` when somebody has the port.
 pub fn bind_udp(address: SocketAddr, copies: usize) -> io::Result<Vec<BoundUdp>> {
     assert!(copies > 0, "a socket for no core");
-    let probe = udp_socket(address)?;
-    probe.bind(&address.into())?;
+    let probe = super::bind_patiently(|| {
+        let probe = udp_socket(address)?;
+        probe.bind(&address.into())?;
+        Ok(probe)
+    })?;
     let bound = local_address(&probe);
     drop(probe);
     (0..copies)
