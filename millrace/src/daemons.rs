@@ -47,7 +47,10 @@ fn serve<C: Serialize, E: std::fmt::Display>(
         Service::start(ops::Options { name, admin: common.admin, config: ops::config::render(&config) })?;
     let result = run(config, &service);
     service.shutdown();
-    result.map_err(|error| format!("{name}: {error}").into())
+    result.map_err(|error| {
+        let text = error.to_string();
+        if text.starts_with(name) { text.into() } else { format!("{name}: {text}").into() }
+    })
 }
 
 /// `--accept-loss`: repairs the logs of a data folder, saying what was given up.

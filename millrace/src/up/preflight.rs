@@ -3,9 +3,10 @@
 
 use super::Error;
 use super::plan::Ports;
+use runtime::net::{ListenOptions, bind_udp, listen};
 use rustix::fs::FlockOperation;
 use std::fs::File;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// How the children talk to the kernel.
@@ -15,27 +16,20 @@ pub(crate) enum Backend {
     Epoll,
 }
 
-/// Says so once, here, if io_uring is not permitted; the children are then told to use epoll without each saying it.
+/// What is permitted here. Where it is epoll, the runtime of `up` itself has said so; the children are told, so that not
+/// each says it again.
 pub(crate) fn backend() -> Backend {
-    match runtime::io_uring_permitted() {
-        Ok(()) => Backend::Ring,
-        Err(error) => {
-            tracing::warn!(
-                "io_uring is not permitted here ({error}); the site runs on epoll, slower and just as right. It needs Linux 6.1 \
-                 or later, sysctl kernel.io_uring_disabled=0 and a container profile that allows io_uring_setup"
-            );
-            Backend::Epoll
-        }
-    }
+    if runtime::io_uring_permitted().is_ok() { Backend::Ring } else { Backend::Epoll }
 }
 
 /// Every port of the site can be bound.
 pub(crate) fn ports_are_free(ports: &Ports) -> Result<(), Error> {
     for (name, address) in ports.all() {
-        TcpListener::bind(address).map_err(|error| in_use(&name, "TCP", address, &error))?;
+        let free = listen(&address.into(), 1, &ListenOptions::default());
+        free.map_err(|error| in_use(&name, "TCP", address, &error))?;
     }
     let (name, address) = ports.udp();
-    UdpSocket::bind(address).map_err(|error| in_use(&name, "UDP", address, &error))?;
+    bind_udp(address, 1).map_err(|error| in_use(&name, "UDP", address, &error))?;
     Ok(())
 }
 
