@@ -75,7 +75,7 @@ fn e2e(root: &Path) -> Result<(), String> {
     let python = python.to_str().ok_or("the target folder's path is not UTF-8")?;
     let variables = [("MILLRACE_PROGRAMS", programs), ("MILLRACE_PYTHON", python)];
     // One test at a time: each is a whole site or a load on two cores.
-    let arguments = ["test", "--release", "--package", "e2e", "--", "--test-threads=1"];
+    let arguments = ["test", "--release", "--package", "e2e", "--no-fail-fast", "--", "--test-threads=1"];
     run_with(root, &cargo(), &arguments, &variables)
 }
 

@@ -15,7 +15,7 @@ for protocol in (2, 3):
     assert [cluster.get(f"k{number}") for number in range(300)] == [str(number) for number in range(300)]
     assert cluster.incrby("counter", 5) >= 5 and cluster.delete("counter") == 1
     assert cluster.mset({"{tag}a": 1, "{tag}b": 2}) and cluster.mget("{tag}a", "{tag}b") == ["1", "2"]
-    assert cluster.hset("hash", mapping={"f": "v", "g": "w"}) in (0, 2)
+    assert cluster.hset("hash", mapping={"f": "v", "g": "w"}) in (1, 2)
     assert cluster.hgetall("hash") == {"f": "v", "g": "w"} and cluster.hdel("hash", "g") == 1
     assert 0 < cluster.ttl("k1") <= 1000 and cluster.persist("k1") and cluster.ttl("k1") == -1
     assert set(cluster.scan_iter(match="k*", count=50)) >= {f"k{number}" for number in range(300)}

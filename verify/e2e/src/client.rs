@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 /// Runs a program and gives what it printed on stdout.
 ///
@@ -109,11 +110,21 @@ pub fn try_curl(url: &str, arguments: &[&str]) -> Result<Answer, String> {
     Ok(Answer { status, head: lines.collect::<Vec<_>>().join("\n"), body: output.stdout })
 }
 
-/// A port that nothing listens on now, on loopback.
+/// Ports below the kernel's ephemeral range, so that no client's own port takes one while its daemon restarts.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// A port that nothing listens on now, on loopback; another at every call.
 ///
 /// # Panics
 /// When there is none.
 pub fn free_address() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound socket has an address")
+    static CALLS: AtomicU16 = AtomicU16::new(0);
+    let ports = PORTS.end - PORTS.start;
+    // Suites that run side by side begin at different places.
+    let begin = (std::process::id() % u32::from(ports)) as u16;
+    (0..ports)
+        .map(|_| PORTS.start + begin.wrapping_add(CALLS.fetch_add(1, Ordering::Relaxed)) % ports)
+        .map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
+        .find(|address| std::net::TcpListener::bind(address).is_ok())
+        .expect("a free port")
 }

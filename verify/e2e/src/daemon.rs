@@ -17,7 +17,7 @@ pub struct Daemon {
 impl Daemon {
     /// Starts `millrace ARGUMENTS…` and waits until it is ready.
     pub fn start(arguments: &[&str]) -> Daemon {
-        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let admin = free_address();
         let process = spawn(&arguments, admin);
         let mut daemon = Daemon { process, arguments, admin };
@@ -28,6 +28,14 @@ impl Daemon {
     /// Starts it again after its end.
     pub fn start_again(&mut self) {
         self.process = spawn(&self.arguments, self.admin);
+        self.wait_until_ready();
+    }
+
+    /// [`Daemon::start_again`] with further arguments.
+    pub fn start_again_with(&mut self, further: &[&str]) {
+        let mut arguments = self.arguments.clone();
+        arguments.extend(further.iter().map(|argument| (*argument).to_owned()));
+        self.process = spawn(&arguments, self.admin);
         self.wait_until_ready();
     }
 
@@ -54,7 +62,7 @@ impl Daemon {
     }
 }
 
-fn spawn(arguments: &Vec<String>, admin: SocketAddr) -> Process {
+fn spawn(arguments: &[String], admin: SocketAddr) -> Process {
     let name = format!("millrace {}", arguments.join(" "));
     let mut command = Command::new(program("millrace"));
     Process::start(&name, command.args(arguments).args(["--admin", &admin.to_string()]))
