@@ -63,7 +63,7 @@ fn repair_if(accept_loss: bool, data: &Path) -> Result {
         repair.damage.iter().for_each(|damage| tracing::warn!("given up: {damage}"));
         match repair.kept_in {
             Some(kept) => {
-                tracing::warn!("{} was cut; its files as they were are in {}", log.display(), kept.display())
+                tracing::warn!("{} was cut; its files as they were are in {}", log.display(), kept.display());
             }
             None => tracing::info!("{} is whole, nothing was given up", log.display()),
         }
