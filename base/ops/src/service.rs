@@ -123,6 +123,29 @@ impl Service {
         &self.shared.pulse
     }
 
+    /// [`runtime::spawn_core`] for a core of the daemon, whose [`Pulse`] is kept: if it no longer turns, `/healthz` says so
+    /// and systemd's watchdog is not fed.
+    ///
+    /// # Errors
+    /// As [`runtime::spawn_core`].
+    pub fn spawn_core<F, Fut, T>(
+        &self,
+        name: &str,
+        options: runtime::Options,
+        make: F,
+    ) -> io::Result<std::thread::JoinHandle<io::Result<T>>>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = T> + 'static,
+        T: Send + 'static,
+    {
+        let (pulse, stop, core) = (self.pulse().clone(), self.stop().clone(), name.to_owned());
+        runtime::spawn_core(name, options, move || {
+            runtime::spawn(pulse.keep(&core, &stop));
+            make()
+        })
+    }
+
     /// Adds metrics. Names are whole (`millrace_cachesrv_commands`); a counter's `_total` is added in the text.
     pub fn register(&self, add: impl FnOnce(&mut Registry)) {
         self.shared.metrics.register(add);

@@ -89,12 +89,12 @@ impl Server {
         let barrier = Arc::new(Barrier::default());
         let mut threads = Vec::with_capacity(cores);
         for (id, (listener, mail)) in self.listeners.into_iter().zip(receivers).enumerate() {
-            let (shared, senders, service, barrier) =
+            let (shared, senders, operated, barrier) =
                 (shared.clone(), senders.clone(), service.clone(), barrier.clone());
             let stop = shared.stop.clone();
             let make = move || async move {
                 let result =
-                    run_core(id, shared, Post::new(senders), listener, mail, &service, &barrier).await;
+                    run_core(id, shared, Post::new(senders), listener, mail, &operated, &barrier).await;
                 if let Err(error) = &result {
                     tracing::error!(core = id, %error, "the broker stops");
                     barrier.failed.store(1, Ordering::SeqCst);
@@ -102,7 +102,8 @@ impl Server {
                 }
                 result
             };
-            let thread = runtime::spawn_core(&format!("broker-{id}"), runtime::Options::default(), make)
+            let thread = service
+                .spawn_core(&format!("broker-{id}"), runtime::Options::default(), make)
                 .map_err(|source| Error::Core { core: id, source })?;
             threads.push(thread);
         }

@@ -90,7 +90,7 @@ impl Server {
             if self.config.epoll {
                 options.backend = runtime::Backend::Epoll;
             }
-            match runtime::spawn_core(&format!("cachesrv-{core}"), options, move || core::serve(start)) {
+            match service.spawn_core(&format!("cachesrv-{core}"), options, move || core::serve(start)) {
                 Ok(thread) => threads.push((core, thread)),
                 Err(source) => {
                     service.stop().request();

@@ -119,9 +119,9 @@ fn run_cores(starts: Vec<core::Start>, service: &ops::Service) -> Result<(), Err
     let mut threads = Vec::new();
     let mut outcome = Ok(());
     for (number, start) in starts.into_iter().enumerate() {
-        match runtime::spawn_core(&format!("dbshard-{number}"), runtime::Options::default(), move || {
-            core::serve(start)
-        }) {
+        match service
+            .spawn_core(&format!("dbshard-{number}"), runtime::Options::default(), move || core::serve(start))
+        {
             Ok(thread) => threads.push((number, thread)),
             Err(source) => {
                 service.stop().request();

@@ -110,7 +110,7 @@ impl Bound {
             let name = format!("geodns-{core}");
             let (pulse, shared, of) = (name.clone(), shared.clone(), service.clone());
             let make = move || shared.serve(pulse, sockets, of);
-            match runtime::spawn_core(&name, runtime::Options::default(), make) {
+            match service.spawn_core(&name, runtime::Options::default(), make) {
                 Ok(thread) => threads.push(thread),
                 Err(source) => {
                     service.stop().request();

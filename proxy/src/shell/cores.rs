@@ -106,7 +106,7 @@ impl Bound {
                 stop: service.stop().clone(),
                 started: started.clone(),
             };
-            match runtime::spawn_core(&format!("proxy-{core}"), options(), move || share.run()) {
+            match service.spawn_core(&format!("proxy-{core}"), options(), move || share.run()) {
                 Ok(thread) => threads.push((core, thread)),
                 Err(source) => {
                     service.stop().request();
