@@ -1,7 +1,8 @@
 """Uploads photos to the site and waits for the results.
 
-upload URL COUNT   uploads COUNT pictures, prints the location of each
-wait URL LOCATION… fails unless every photo becomes the picture that was asked for
+upload URL COUNT      uploads COUNT pictures, prints the location of each
+pending URL LOCATION… prints how many of the photos are not done yet
+wait URL LOCATION…    fails unless every photo becomes the picture that was asked for
 """
 import struct
 import sys
@@ -10,7 +11,8 @@ import urllib.request
 import zlib
 
 SIDE = 600
-OPERATIONS = "crop:50x50+400x300,resize:200x150,blur:1.5,sharpen:1.0"
+# The wide blurs make a job take longer than the upload of the next, so that there is a backlog.
+OPERATIONS = "blur:20,blur:20,blur:20,blur:20,crop:50x50+400x300,resize:200x150,blur:1.5,sharpen:1.0"
 
 
 def png(seed):
@@ -37,6 +39,14 @@ def upload(url, count):
             print(answer.headers["Location"], flush=True)
 
 
+def pending(url, *locations):
+    count = 0
+    for location in locations:
+        with urllib.request.urlopen(url + location, timeout=30) as answer:
+            count += answer.status == 202
+    print(count)
+
+
 def wait(url, *locations):
     deadline = time.monotonic() + 90
     for location in locations:
@@ -56,4 +66,4 @@ def wait(url, *locations):
     print(f"all {len(locations)} done")
 
 
-{"upload": upload, "wait": wait}[sys.argv[1]](*sys.argv[2:])
+{"upload": upload, "pending": pending, "wait": wait}[sys.argv[1]](*sys.argv[2:])
