@@ -47,10 +47,6 @@ fn frames(input: &[u8], sizes: &[u8]) -> (Vec<Vec<u8>>, bool) {
 fn request(frame: Vec<u8>) {
     let Ok((key, version, _)) = message::peek(&frame) else { return };
     let Ok(key) = ApiKey::try_from(key) else { return };
-    let served = key.valid_versions();
-    if !(served.min..=served.max).contains(&version) {
-        return;
-    }
     macro_rules! dispatch {
         ($($name:ident => $request:ty),* $(,)?) => {
             match key {
