@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Fuzzes the decoders with libFuzzer on the stable toolchain.
 #
-#   verify/fuzz/run.sh [--seconds N] [--jobs N] [TARGET ...]
+#   verify/fuzz/run.sh [--seconds N] [--jobs N] [--seed N] [TARGET ...]
 #
 # Builds every target once with coverage counters, then runs each for N seconds (30), N of them at a time (2): all of
-# src/bin/fuzz_*.rs, or the named ones without their prefix. What libFuzzer learns is kept in $CARGO_TARGET_DIR/fuzz/corpus
+# src/bin/fuzz_*.rs, or the named ones without their prefix. A seed makes a run begin as another with the same seed did; without
+# one every run is new. What libFuzzer learns is kept in $CARGO_TARGET_DIR/fuzz/corpus
 # and used again; corpus/ beside this script holds the seeds. Exit code 0: nothing found. 1: a crash, with the path of its
 # input and how to see it again. 2: the build failed, or there is no such target.
 #
@@ -15,11 +16,13 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 seconds=30
 jobs=2
+seed=0
 targets=()
 while [ $# -gt 0 ]; do
     case $1 in
         --seconds) seconds=$2; shift 2 ;;
         --jobs) jobs=$2; shift 2 ;;
+        --seed) seed=$2; shift 2 ;;
         -*) echo "unknown flag $1; see the head of $0" >&2; exit 2 ;;
         *) targets+=("$1"); shift ;;
     esac
@@ -53,7 +56,7 @@ run_one() {
     local learnt=$build_dir/fuzz/corpus/$target crashes=$build_dir/fuzz/crashes/$target log=$build_dir/fuzz/$target.log
     mkdir -p "$learnt" "$crashes" "$here/corpus/$target"
     "$build_dir/fuzz/$triple/release/fuzz_$target" "$learnt" "$here/corpus/$target" -artifact_prefix="$crashes/" \
-        -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -max_len=65536 -print_final_stats=1 >"$log" 2>&1 || found=1
+        -seed="$seed" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -max_len=65536 -print_final_stats=1 >"$log" 2>&1 || found=1
     if [ $found -ne 0 ]; then
         local input
         input=$(sed -n 's/.*Test unit written to //p' "$log" | tail -1)

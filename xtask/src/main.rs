@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Tidy => tidy::run(&root),
         Command::Test(arguments) => test::run(&root, &arguments),
-        Command::Fuzz { seconds, targets } => test::fuzz(&root, seconds, &targets),
+        Command::Fuzz { seconds, targets } => test::fuzz(&root, seconds, 0, &targets),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
