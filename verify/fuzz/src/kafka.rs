@@ -96,8 +96,8 @@ fn body<R: Request + PartialEq + std::fmt::Debug>(version: i16, frame: Vec<u8>) 
     if decoded.encode(&mut again, version).is_err() {
         return; // It holds a field that this version cannot carry back, an empty one as null for one.
     }
-    // The broker writes no requests, and the crate's encoder does not write all that its decoder reads in a form that is read
-    // again (tagged fields that it does not know, for one). What is read again must be the same.
+    // The broker writes no requests. One DeleteGroups 2 in the corpus is written by kafka-protocol in a form that is not read again,
+    // for a reason not yet studied; what is read again must be the same.
     if let Ok(again) = message::decode::<R>(version, again.into()) {
         assert_eq!(again, decoded);
     }
