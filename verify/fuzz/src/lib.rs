@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 use std::alloc::System;
+use std::sync::Once;
 
 use cap::Cap;
 
@@ -41,8 +42,16 @@ static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
 const FLOOR_BYTES: usize = 256 * 1024;
 
 /// Runs `decode` with a ceiling on memory: [`FLOOR_BYTES`] and `bytes_per_byte` for each of `input_bytes`. Beyond it the
-/// process aborts, which libFuzzer reports as a crash.
+/// process aborts, which libFuzzer reports as a crash. A panic lifts the ceiling: its report takes memory too.
 pub fn bounded<T>(input_bytes: usize, bytes_per_byte: usize, decode: impl FnOnce() -> T) -> T {
+    static LIFT_ON_PANIC: Once = Once::new();
+    LIFT_ON_PANIC.call_once(|| {
+        let report = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let _ = ALLOCATOR.set_limit(usize::MAX);
+            report(info);
+        }));
+    });
     let ceiling = ALLOCATOR.allocated() + FLOOR_BYTES + input_bytes * bytes_per_byte;
     ALLOCATOR.set_limit(ceiling).expect("the ceiling is above what is taken already");
     let result = decode();
