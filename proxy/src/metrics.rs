@@ -83,6 +83,8 @@ pub(crate) struct CoreCounts {
     pub(crate) connections: Count,
     /// TLS handshakes that failed.
     pub(crate) handshake_errors: Count,
+    /// Requests left unanswered, their connections closed.
+    pub(crate) unanswered: Count,
     durations: [Count; DURATION_BOUNDS_US.len() + 1],
     durations_us: Count,
 }
@@ -95,6 +97,7 @@ impl CoreCounts {
             accepted: Count::default(),
             connections: Count::default(),
             handshake_errors: Count::default(),
+            unanswered: Count::default(),
             durations: Default::default(),
             durations_us: Count::default(),
         }
@@ -229,6 +232,11 @@ impl Collector for Sums {
         self.plain(encoder, name, MetricType::Gauge, |core| &core.connections)?;
         let name = ("millrace_proxy_tls_handshake_errors", "TLS handshakes that failed");
         self.plain(encoder, name, counter, |core| &core.handshake_errors)?;
+        let name = (
+            "millrace_proxy_unanswered_requests",
+            "Requests left to their clients because a server closed a kept connection under them",
+        );
+        self.plain(encoder, name, counter, |core| &core.unanswered)?;
 
         let mut metric = encoder.encode_descriptor(
             "millrace_proxy_request_duration_seconds",

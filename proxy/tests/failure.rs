@@ -23,11 +23,12 @@ fn a_dead_server_costs_no_request() {
 }
 
 #[test]
-fn all_dead_is_502_then_503() {
-    let proxy = Proxy::start(&config(&[nobody()]));
+fn all_that_checks_took_out_is_503() {
+    let mut config = config(&[nobody()]);
+    let health = &mut web(&mut config).health;
+    (health.path, health.interval_ms) = (Some("/".into()), 3_600_000);
+    let proxy = Proxy::start(&config);
     let mut client = proxy.client();
-    let answer = client.get("/");
-    assert_eq!(answer.status, 502);
     until("the server's fall", || client_status(&proxy) == 503);
     let answer = client.get("/");
     assert!(answer.status == 503 && answer.has("Retry-After: 1"), "{answer:?}");
@@ -143,6 +144,127 @@ fn a_reused_connection_that_dies_under_a_request_is_replaced() {
     }
 }
 
+/// Answers each connection's first request; takes a second and closes without a word.
+fn once_per_connection() -> Origin {
+    Origin::start(|peer, _| {
+        if peer.request().is_some() {
+            peer.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+            let _ = peer.request();
+        }
+    })
+}
+
+/// Leaves `count` connections to the origin idle in the proxy.
+fn fill_idle(proxy: &Proxy, count: usize) {
+    let mut clients: Vec<_> = (0..count).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        client.write("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n");
+    }
+    for client in &mut clients {
+        client.write("x");
+        assert_eq!(client.answer().text(), "ok");
+    }
+}
+
+#[test]
+fn connections_that_die_under_a_request_cost_none_of_its_retries() {
+    let origin = once_per_connection();
+    let mut config = config(&[origin.address]);
+    web(&mut config).retries = 0;
+    let proxy = Proxy::start(&config);
+    for _ in 0..5 {
+        fill_idle(&proxy, 6);
+        assert_eq!(proxy.client().get("/").text(), "ok");
+    }
+}
+
+/// RFC 9110 section 9.2.2 forbids a proxy to repeat it, and only the client knows whether it may.
+#[test]
+fn a_post_on_a_connection_that_dies_is_left_to_its_client() {
+    for body in ["Content-Length: 2\r\n\r\nhi", "Content-Length: 0\r\n\r\n", "\r\n"] {
+        let origin = once_per_connection();
+        let proxy = Proxy::start(&config(&[origin.address]));
+        fill_idle(&proxy, 1);
+        let post = format!("POST / HTTP/1.1\r\nHost: a\r\n{body}");
+        // A client's first request never goes over a connection that may be about to close.
+        let mut client = proxy.client();
+        assert_eq!(client.ask(&post).text(), "ok", "{body:?}");
+        let seen = origin.seen().len();
+        // A client whose connection was kept must be ready for its end (RFC 9112 section 9.3.1); a 502 would tell it
+        // that the request failed, and nothing of whether it may be repeated.
+        client.write(&post);
+        assert!(client.is_closed(), "{body:?}: no answer of any kind");
+        assert_eq!(origin.seen().len(), seen + 1, "{body:?}: sent once");
+        assert_eq!(proxy.client().ask(&post).text(), "ok", "{body:?}");
+    }
+}
+
+#[test]
+fn a_large_put_on_a_connection_that_dies_is_left_to_its_client() {
+    let origin = once_per_connection();
+    let proxy = Proxy::start(&config(&[origin.address]));
+    let mut client = proxy.client();
+    let put = format!("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n{}", "x".repeat(100_000));
+    assert_eq!(client.ask(&put).text(), "ok");
+    client.write(&put);
+    assert!(client.is_closed());
+    fill_idle(&proxy, 1);
+    assert_eq!(
+        proxy.client().ask(&put).text(),
+        "ok",
+        "a first request that can't be sent again gets a new connection"
+    );
+}
+
+/// What single requests make a server do says little of it as long as it answers others.
+#[test]
+fn failures_with_answers_between_them_do_not_take_a_server_out() {
+    let origin = Origin::start(|peer, _| {
+        while let Some(request) = peer.request() {
+            if request.starts_with("POST /poison") {
+                return;
+            }
+            peer.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }
+    });
+    let mut config = config(&[origin.address]);
+    // A first check, and no other that would end the row.
+    let health = &mut web(&mut config).health;
+    (health.path, health.interval_ms) = (Some("/".into()), 3_600_000);
+    let proxy = Proxy::start(&config);
+    until("the first check", || !origin.seen().is_empty());
+    for _ in 0..20 {
+        let poison = "POST /poison HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(proxy.client().ask(poison).status, 502);
+        let mut client = proxy.client();
+        for _ in 0..50 {
+            assert_eq!(client.get("/").status, 200);
+        }
+    }
+}
+
+/// Without checks nothing would notice that the only server is back before its time is over.
+#[test]
+fn without_checks_a_lone_server_is_tried_again_at_once() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let mut config = config(&[address]);
+    web(&mut config).health.retry_ms = 3_600_000;
+    let proxy = Proxy::start(&config);
+    for _ in 0..10 {
+        assert_eq!(client_status(&proxy), 502);
+    }
+    let listener = std::net::TcpListener::bind(address).unwrap();
+    let origin = Origin::on(listener, |peer, _| {
+        while peer.request().is_some() {
+            peer.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }
+    });
+    assert_eq!(client_status(&proxy), 200);
+    drop(origin);
+}
+
 #[test]
 fn a_large_answer_cut_short_never_looks_whole() {
     for head in ["Content-Length: 100000", "Transfer-Encoding: chunked"] {
@@ -186,6 +308,27 @@ fn a_server_that_stalls_in_its_answer_cuts_it_off() {
     config.timeouts.upstream_body_ms = 100;
     let proxy = Proxy::start(&config);
     assert!(!proxy.client().get("/").whole);
+}
+
+#[test]
+fn an_early_answer_that_stalls_beside_a_body_that_stalls_ends() {
+    for end_of_body in [false, true] {
+        let stalling = Origin::start(|peer, _| {
+            let _ = peer.head();
+            peer.write(format!("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n{}", "x".repeat(50_000)));
+            let _ = peer.rest();
+        });
+        let mut config = config(&[stalling.address]);
+        config.timeouts.upstream_body_ms = 100;
+        config.timeouts.client_body_ms = 100;
+        let proxy = Proxy::start(&config);
+        let mut client = proxy.client();
+        client.write("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nhalf of it");
+        if end_of_body {
+            client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+        }
+        assert!(client.rest().len() < 100_000);
+    }
 }
 
 #[test]

@@ -271,6 +271,43 @@ fn an_upgrade_to_websocket_opens_a_tunnel() {
     assert_eq!(client.get("/").text(), "no");
 }
 
+/// Neither a client that takes nothing nor a server that takes nothing keeps a tunnel beyond its idle time.
+#[test]
+fn a_tunnel_that_nobody_reads_from_ends() {
+    let (ended, ends) = std::sync::mpsc::channel();
+    let ended = std::sync::Mutex::new(ended);
+    let (hold, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    let flood = |stream: &mut std::net::TcpStream| loop {
+        if let Err(error) = std::io::Write::write_all(stream, &[b'x'; 65536]) {
+            return error.kind();
+        }
+    };
+    let origin = Origin::start(move |peer, number| {
+        let _ = peer.head();
+        peer.write("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+        if number == 0 {
+            ended.lock().unwrap().send(flood(&mut peer.stream)).unwrap();
+        } else {
+            // Holds the connection and reads nothing.
+            let _ = held.lock().unwrap().recv();
+        }
+    });
+    let mut config = config(&[origin.address]);
+    config.timeouts.tunnel_idle_ms = 200;
+    let proxy = Proxy::start(&config);
+    let upgrade = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let mut silent = proxy.client();
+    silent.write(upgrade);
+    let kind = ends.recv_timeout(harness::PATIENCE).unwrap();
+    assert!(!matches!(kind, std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut), "{kind}");
+    let mut loud = proxy.client();
+    loud.write(upgrade);
+    let kind = flood(&mut loud.stream);
+    assert!(!matches!(kind, std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut), "{kind}");
+    drop((silent, hold));
+}
+
 #[test]
 fn routes_by_host_and_path() {
     let (web, api) = (Origin::named("web"), Origin::named("api"));

@@ -3,7 +3,7 @@
 //! What always holds: the target is in origin form, the version 1.1; Host, Content-Length, Transfer-Encoding and Connection
 //! are written from what was parsed, never copied; what an untrusted client says about forwarding is gone.
 
-use super::hop::{ends_here, write_field, write_number};
+use super::hop::{ends_here, is_x_forwarded, write_field, write_number};
 use wire::http1::{Field, FieldName, Framing, Request, Target};
 
 /// What is said about the client, and under which names.
@@ -203,16 +203,6 @@ fn fields_of<'a>(fields: &[Field<'a>], name: FieldName) -> impl Iterator<Item = 
 
 fn values_of<'a>(fields: &[Field<'a>], name: &str) -> impl Iterator<Item = &'a [u8]> {
     fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
-}
-
-/// `X-Forwarded-` anything, also with `_` for `-`: servers that turn fields into variables take the two for one.
-fn is_x_forwarded(name: &str) -> bool {
-    let prefix = b"x-forwarded-";
-    name.len() > prefix.len()
-        && name
-            .bytes()
-            .zip(prefix)
-            .all(|(byte, wanted)| byte.eq_ignore_ascii_case(wanted) || byte == b'_' && *wanted == b'-')
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! Whether a server gets requests: from its checks, and from connections to it that failed.
 //!
 //! What always holds: a server that is up goes down after `fall` failures in a row, one that is down comes up after `rise`
-//! passed checks in a row; only the very first check decides alone. Where no checks are made, a server that fell is given
-//! requests again after `retry`, and its next failure takes it down at once.
+//! passed checks in a row; only the very first check decides alone. A passed check ends a row of failures; an answer to a
+//! request ends one of failed connections, so that single requests that make a server hang up do not take it out. Where no
+//! checks are made, a server that fell is given requests again after `retry`, and a failure before its first answer takes
+//! it down at once.
 
 use std::time::{Duration, Instant};
 
@@ -33,17 +35,28 @@ pub enum Change {
 pub struct Health {
     thresholds: Thresholds,
     up: bool,
-    /// Failures in a row while up, passes in a row while down.
-    streak: u32,
     checked: bool,
+    /// Passed checks in a row, while down.
+    passes: u32,
+    /// Failed checks in a row, while up.
+    failed_checks: u32,
+    /// Failed connections in a row, while up.
+    failed_connections: u32,
     retry_at: Option<Instant>,
-    last_failure: Option<Instant>,
 }
 
 impl Health {
     /// A server not yet checked, taken to be `up` or not.
     pub fn new(thresholds: Thresholds, up: bool) -> Health {
-        Health { thresholds, up, streak: 0, checked: false, retry_at: None, last_failure: None }
+        Health {
+            thresholds,
+            up,
+            checked: false,
+            passes: 0,
+            failed_checks: 0,
+            failed_connections: 0,
+            retry_at: None,
+        }
     }
 
     /// Whether it gets requests.
@@ -56,18 +69,21 @@ impl Health {
         let first = !std::mem::replace(&mut self.checked, true);
         match (self.up, passed) {
             (true, true) => {
-                self.streak = 0;
+                (self.failed_checks, self.failed_connections) = (0, 0);
                 Change::None
             }
             (false, false) => {
-                self.streak = 0;
+                self.passes = 0;
                 Change::None
             }
             (false, true) => {
-                self.streak += 1;
-                if first || self.streak >= self.thresholds.rise { self.rise() } else { Change::None }
+                self.passes += 1;
+                if first || self.passes >= self.thresholds.rise { self.rise() } else { Change::None }
             }
-            (true, false) => self.failed(first, now),
+            (true, false) => {
+                self.failed_checks += 1;
+                self.failed(first, now)
+            }
         }
     }
 
@@ -76,18 +92,13 @@ impl Health {
         if !self.up {
             return Change::None;
         }
-        // Without checks nothing else would ever end a row of failures that lie days apart.
-        let stale =
-            |last: Instant| self.thresholds.retry.is_some_and(|retry| now.duration_since(last) > 2 * retry);
-        if self.last_failure.is_some_and(stale) {
-            self.streak = 0;
-        }
+        self.failed_connections += 1;
         self.failed(false, now)
     }
 
-    /// When [`Health::tick`] has something to do, if ever.
-    pub fn retry_at(&self) -> Option<Instant> {
-        self.retry_at
+    /// It answered a request.
+    pub fn answered(&mut self) {
+        self.failed_connections = 0;
     }
 
     /// Brings a server up whose time has come, where no checks are made.
@@ -96,25 +107,23 @@ impl Health {
             return Change::None;
         }
         let change = self.rise();
-        self.streak = self.thresholds.fall - 1;
+        self.failed_connections = self.thresholds.fall - 1;
         change
     }
 
     fn rise(&mut self) -> Change {
         self.up = true;
-        self.streak = 0;
+        (self.failed_checks, self.failed_connections) = (0, 0);
         self.retry_at = None;
         Change::Up
     }
 
     fn failed(&mut self, at_once: bool, now: Instant) -> Change {
-        self.streak += 1;
-        self.last_failure = Some(now);
-        if !at_once && self.streak < self.thresholds.fall {
+        if !at_once && self.failed_checks.saturating_add(self.failed_connections) < self.thresholds.fall {
             return Change::None;
         }
         self.up = false;
-        self.streak = 0;
+        self.passes = 0;
         self.retry_at = self.thresholds.retry.map(|retry| now + retry);
         Change::Down
     }
@@ -190,11 +199,25 @@ mod tests {
         assert_eq!(server.tick(now + retry), Change::Up);
         assert_eq!(server.connection_failed(now + retry), Change::Down, "one failure is enough now");
         assert_eq!(server.tick(now + 2 * retry), Change::Up);
-        assert_eq!(
-            server.connection_failed(now + 20 * retry),
-            Change::None,
-            "a failure long after begins a new row"
-        );
+        server.answered();
+        assert_eq!(server.connection_failed(now + 2 * retry), Change::None, "an answer ends the row");
+    }
+
+    #[test]
+    fn answers_end_a_row_of_failed_connections_but_not_of_failed_checks() {
+        let now = Instant::now();
+        let mut server = health(None, true);
+        server.checked(true, now);
+        for _ in 0..9 {
+            assert_eq!(server.connection_failed(now), Change::None);
+            assert_eq!(server.connection_failed(now), Change::None);
+            server.answered();
+        }
+        for _ in 0..2 {
+            assert_eq!(server.checked(false, now), Change::None);
+            server.answered();
+        }
+        assert_eq!(server.checked(false, now), Change::Down);
     }
 
     #[test]

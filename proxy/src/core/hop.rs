@@ -29,7 +29,19 @@ pub fn ends_here(
 pub fn may_trail(name: &str) -> bool {
     let forbidden =
         ["authorization", "cache-control", "set-cookie", "content-encoding", "content-type", "content-range"];
-    FieldName::of(name) == FieldName::Other && !forbidden.iter().any(|other| name.eq_ignore_ascii_case(other))
+    FieldName::of(name) == FieldName::Other
+        && !is_x_forwarded(name)
+        && !forbidden.iter().any(|other| name.eq_ignore_ascii_case(other))
+}
+
+/// `X-Forwarded-` anything, also with `_` for `-`: servers that turn fields into variables take the two for one.
+pub fn is_x_forwarded(name: &str) -> bool {
+    let prefix = b"x-forwarded-";
+    name.len() > prefix.len()
+        && name
+            .bytes()
+            .zip(prefix)
+            .all(|(byte, wanted)| byte.eq_ignore_ascii_case(wanted) || byte == b'_' && *wanted == b'-')
 }
 
 /// Writes one field line.
@@ -78,10 +90,19 @@ mod tests {
     }
 
     #[test]
-    fn framing_may_not_trail() {
-        for name in
-            ["Content-Length", "transfer-encoding", "Host", "Authorization", "Set-Cookie", "Trailer", "TE"]
-        {
+    fn what_frames_or_forwards_may_not_trail() {
+        for name in [
+            "Content-Length",
+            "transfer-encoding",
+            "Host",
+            "Authorization",
+            "Set-Cookie",
+            "Trailer",
+            "TE",
+            "Forwarded",
+            "X-Forwarded-For",
+            "X_Forwarded_Port",
+        ] {
             assert!(!may_trail(name), "{name}");
         }
         assert!(may_trail("Digest") && may_trail("grpc-status"));

@@ -55,6 +55,8 @@ pub(super) struct Relay<'a> {
     pub(super) asked: Asked,
     /// The request's body is whole and sent.
     pub(super) body_done: &'a Cell<bool>,
+    /// The request's body is still on its way.
+    pub(super) sending: &'a Cell<bool>,
     /// Bytes of the final answer went to the client.
     pub(super) forwarded: &'a Cell<bool>,
     /// A byte of the answer has come.
@@ -264,7 +266,7 @@ impl Relay<'_> {
         loop {
             match self.receive(self.local.setup.timeouts.upstream_body).await {
                 // A server may say nothing while it takes a long body.
-                Err(Failure::Timeout) if !self.body_done.get() => {}
+                Err(Failure::Timeout) if self.sending.get() => {}
                 Err(failure) => return Err(failure),
                 Ok(lease) if lease.is_empty() => return Ok(None),
                 Ok(lease) => return Ok(Some(lease)),

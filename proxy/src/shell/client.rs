@@ -48,7 +48,7 @@ pub(super) async fn serve(
             }
         }
     };
-    let mut session = Session { local, conn, client, input: Input::default() };
+    let mut session = Session { local, conn, client, input: Input::default(), fresh: true };
     let ending = session.run().await;
     match ending {
         Ending::Gone => {}
@@ -63,6 +63,8 @@ struct Session {
     conn: Conn,
     client: Client,
     input: Input,
+    /// No request has come yet.
+    fresh: bool,
 }
 
 /// How a connection ends.
@@ -85,12 +87,13 @@ enum Awaited {
 impl Session {
     async fn run(&mut self) -> Ending {
         loop {
+            let first = std::mem::take(&mut self.fresh);
             let prepared = match self.head().await {
                 Awaited::Gone => return Ending::Gone,
                 Awaited::Refused(refused) => Err(refused),
                 Awaited::Head(range) => {
                     let end = range.end;
-                    let prepared = prepare(&self.local, &self.client, &self.input.bytes()[range]);
+                    let prepared = prepare(&self.local, &self.client, &self.input.bytes()[range], first);
                     self.input.consume(end);
                     prepared
                 }
@@ -99,7 +102,7 @@ impl Session {
                 Err(refused) => self.refuse(refused).await,
                 Ok(job) => match self.exchange(job).await {
                     Outcome::Kept => true,
-                    Outcome::Closing => false,
+                    Outcome::Closing | Outcome::Unanswered => false,
                     Outcome::Tunnelled | Outcome::ClientGone => return Ending::Gone,
                     Outcome::Cut(_) => return Ending::Cut,
                 },

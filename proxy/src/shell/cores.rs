@@ -7,7 +7,7 @@
 use super::client::serve;
 use super::local::Local;
 use super::setup::Setup;
-use super::watch;
+use super::watch::{self, News};
 use crate::config::Config;
 use crate::error::Error;
 use crate::metrics::{CoreCounts, Sums};
@@ -21,8 +21,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tls::rustls::ServerConfig;
 
-/// Failed connections told to the first core and not yet taken; more say nothing new.
-const FAILURES_MAX: usize = 1024;
+/// News of servers told to the first core and not yet taken; more say little that is new.
+const NEWS_MAX: usize = 1024;
 /// Between two tries to accept when the system has no room.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// How often connections to servers that were idle for too long are closed.
@@ -91,8 +91,8 @@ impl Bound {
         let checked = setup.clone();
         service.add_check("upstreams", move || upstreams_up(&checked));
 
-        let (failures, failed) = mailbox(FAILURES_MAX);
-        let mut failed = Some(failed);
+        let (news, told) = mailbox(NEWS_MAX);
+        let mut told = Some(told);
         let (started, starting) = std::sync::mpsc::channel();
         let mut threads = Vec::new();
         let mut first_error = None;
@@ -100,8 +100,8 @@ impl Bound {
             let share = Share {
                 setup: setup.clone(),
                 counts,
-                failures: failures.clone(),
-                failed: failed.take(),
+                news: news.clone(),
+                told: told.take(),
                 doors,
                 stop: service.stop().clone(),
                 started: started.clone(),
@@ -153,9 +153,9 @@ fn options() -> runtime::Options {
 struct Share {
     setup: Arc<Setup>,
     counts: Arc<CoreCounts>,
-    failures: MailSender<usize>,
+    news: MailSender<News>,
     /// The first core keeps the health of all servers.
-    failed: Option<MailReceiver<usize>>,
+    told: Option<MailReceiver<News>>,
     doors: Vec<Door>,
     stop: ops::Stop,
     started: std::sync::mpsc::Sender<()>,
@@ -163,14 +163,14 @@ struct Share {
 
 impl Share {
     async fn run(self) -> io::Result<()> {
-        let local = Rc::new(Local::new(&self.setup, self.counts, self.failures));
+        let local = Rc::new(Local::new(&self.setup, self.counts, self.news));
         let mut accepting = Vec::new();
         for door in self.doors {
             let listener = door.listener.open()?;
             accepting.push(runtime::spawn(accept(local.clone(), listener, door.tls)));
         }
-        if let Some(failed) = self.failed {
-            watch::start(&self.setup, failed);
+        if let Some(told) = self.told {
+            watch::start(&self.setup, told);
         }
         let expiring = local.clone();
         runtime::spawn(async move {

@@ -25,6 +25,8 @@ pub(super) enum Outcome {
     Kept,
     /// Answered; the connection is to be closed.
     Closing,
+    /// Left to the client to repeat; the connection is to be closed.
+    Unanswered,
     /// It became a tunnel, which has ended.
     Tunnelled,
     /// The client went away or stalled.
@@ -60,6 +62,7 @@ pub(super) async fn run(
         match attempt(local, client, input, job, server).await {
             Attempt::Answered { status, outcome } => {
                 local.counts.servers[server].answered(status);
+                local.report_answer(server);
                 return Ok((status, outcome));
             }
             Attempt::Refuse(status) => return Err(Refused { keep: false, ..Refused::of(job, status) }),
@@ -80,6 +83,10 @@ pub(super) async fn run(
                         last = failure.status();
                     }
                     Next::Answer(status) => return Err(Refused::of(job, status)),
+                    Next::Unanswered => {
+                        local.counts.unanswered.add();
+                        return Ok((0, Outcome::Unanswered));
+                    }
                     Next::Abort => return Ok((0, Outcome::Cut(failure))),
                 }
             }
@@ -95,7 +102,7 @@ async fn attempt(
     server: usize,
 ) -> Attempt {
     let failed = |failure, reused| Attempt::Failed(failure, Progress { reused, ..Progress::default() });
-    let upconn = match local.connect(server).await {
+    let upconn = match local.connect(server, job.attempts.may_reuse()).await {
         Ok(upconn) => upconn,
         Err(failure) => return failed(failure, false),
     };
@@ -110,6 +117,7 @@ async fn attempt(
         return failed(Failure::Closed, upconn.reused);
     }
     let body_done = Cell::new(job.body.decoder.is_done());
+    let sending = Cell::new(!body_done.get());
     let forwarded = Cell::new(false);
     let begun = Cell::new(false);
     let relay = Relay {
@@ -118,6 +126,7 @@ async fn attempt(
         server: &upconn.stream,
         asked: job.asked,
         body_done: &body_done,
+        sending: &sending,
         forwarded: &forwarded,
         begun: &begun,
     };
@@ -213,6 +222,7 @@ async fn with_body(
     let head = match select(pumping.as_mut(), pin!(relay.head(answer))).await {
         Either::Left((result, reading)) => {
             pump_ended = true;
+            relay.sending.set(false);
             match result {
                 // A server that answers early may close before it has read all: its answer may be there.
                 Ok(()) | Err(BodyFault::ServerGone) => first_byte(local, reading).await?,
@@ -227,6 +237,11 @@ async fn with_body(
     // An early answer: the rest of the body goes on for as long as the answer does.
     match select(pin!(finish(relay, answer, head)), pumping).await {
         Either::Left((result, _)) => result,
-        Either::Right((_, finishing)) => finishing.await,
+        Either::Right((Err(BodyFault::ClientGone), _)) => Err(Fault::Body(BodyFault::ClientGone)),
+        // Whatever else ended it, the client has a part of the answer and may get the rest.
+        Either::Right((_, finishing)) => {
+            relay.sending.set(false);
+            finishing.await
+        }
     }
 }

@@ -3,6 +3,7 @@
 use super::drain::Drain;
 use super::setup::Setup;
 use super::upstream::Upconn;
+use super::watch::News;
 use crate::core::attempt::Attempts;
 use crate::core::balance::{Load, Policy};
 use crate::core::date::{DATE_BYTES, imf_fixdate};
@@ -26,8 +27,8 @@ pub(super) struct Local {
     /// Idle connections of each server.
     pub(super) idle: Vec<RefCell<Idle<Upconn>>>,
     balancers: Vec<RefCell<Balancer>>,
-    /// Servers whose connections failed, to the core that keeps their health.
-    failures: MailSender<usize>,
+    /// To the core that keeps the servers' health.
+    news: MailSender<News>,
     connections: Cell<usize>,
     /// A client connection has ended.
     pub(super) connection_ended: Notify,
@@ -54,12 +55,12 @@ pub(super) struct Admitted(Rc<Local>);
 pub(super) enum NoServer {
     /// None is up.
     AllDown,
-    /// Those that are up have failed this request.
+    /// Those that may be tried have failed this request.
     AllFailed,
 }
 
 impl Local {
-    pub(super) fn new(setup: &Arc<Setup>, counts: Arc<CoreCounts>, failures: MailSender<usize>) -> Local {
+    pub(super) fn new(setup: &Arc<Setup>, counts: Arc<CoreCounts>, news: MailSender<News>) -> Local {
         let idle = |server: &super::setup::Server| {
             let upstream = &setup.upstreams[server.upstream];
             RefCell::new(Idle::new(upstream.idle_max, setup.timeouts.upstream_idle))
@@ -76,7 +77,7 @@ impl Local {
             setup: setup.clone(),
             counts,
             drain: Drain::default(),
-            failures,
+            news,
             connections: Cell::new(0),
             connection_ended: Notify::new(),
             date: Cell::new((None, [b' '; DATE_BYTES])),
@@ -93,11 +94,12 @@ impl Local {
         let first = self.setup.upstreams[upstream].servers.start;
         let mut balancer = self.balancers[upstream].borrow_mut();
         let Balancer { policy, loads } = &mut *balancer;
-        let mut any_up = false;
+        let is_up = |offset: usize| self.setup.up[first + offset].load(Ordering::Relaxed);
+        // Where no checks are made none would be found up before its time: better to try them than to refuse.
+        let any_up = (0..loads.len()).any(is_up);
+        let all = !any_up && self.setup.upstreams[upstream].check.is_none();
         for (offset, load) in loads.iter_mut().enumerate() {
-            let up = self.setup.up[first + offset].load(Ordering::Relaxed);
-            any_up |= up;
-            load.available = up && attempts.may_use(offset);
+            load.available = (all || is_up(offset)) && attempts.may_use(offset);
         }
         match policy.choose(loads) {
             Some(offset) => {
@@ -105,7 +107,7 @@ impl Local {
                 self.counts.servers[first + offset].in_flight.add();
                 Ok(Running { local: self.clone(), server: first + offset })
             }
-            None if any_up => Err(NoServer::AllFailed),
+            None if any_up || all => Err(NoServer::AllFailed),
             None => Err(NoServer::AllDown),
         }
     }
@@ -117,7 +119,16 @@ impl Local {
 
     /// A connection to `server` failed. If the mailbox is full the others in it say the same.
     pub(super) fn report_failure(&self, server: usize) {
-        let _ = self.failures.try_send(server);
+        self.setup.failing[server].store(true, Ordering::Relaxed);
+        let _ = self.news.try_send(News::Failed(server));
+    }
+
+    /// `server` answered, which is news only after a failure.
+    pub(super) fn report_answer(&self, server: usize) {
+        let failing = &self.setup.failing[server];
+        if failing.load(Ordering::Relaxed) && failing.swap(false, Ordering::Relaxed) {
+            let _ = self.news.try_send(News::Answered(server));
+        }
     }
 
     /// Whether this core may have another client connection.

@@ -39,13 +39,13 @@ pub(super) struct RequestBody {
 }
 
 impl RequestBody {
-    fn new(framing: Framing, is_repeatable: bool) -> RequestBody {
+    fn new(framing: Framing, is_kept: bool) -> RequestBody {
         RequestBody {
             decoder: Body::new(framing),
             chunked: framing == Framing::Chunked,
             content_bytes: 0,
             begun: false,
-            replay: is_repeatable.then(Vec::new),
+            replay: is_kept.then(Vec::new),
         }
     }
 
@@ -77,8 +77,8 @@ impl Refused {
     }
 }
 
-/// Decides about one whole head.
-pub(super) fn prepare(local: &Local, client: &Client, bytes: &[u8]) -> Result<Job, Refused> {
+/// Decides about one whole head, its connection's first or not.
+pub(super) fn prepare(local: &Local, client: &Client, bytes: &[u8], first: bool) -> Result<Job, Refused> {
     let setup: &Setup = &local.setup;
     let mut storage = FieldStorage::new();
     let request = Request::parse(bytes, &mut storage, &setup.request_head)
@@ -110,13 +110,18 @@ pub(super) fn prepare(local: &Local, client: &Client, bytes: &[u8]) -> Result<Jo
     let extra = Extra { default_host: &settings.name, request_id, upgrade };
     let mut out = Vec::with_capacity(bytes.len() + 192);
     forward::write_head(&mut out, &request, client, &setup.forward, extra);
-    let attempts = Attempts::new(request.method, settings.retries);
+    let body_is_kept = match request.framing {
+        Framing::None => true,
+        Framing::Length(length) => length <= setup.hold_bytes_max as u64,
+        Framing::Chunked | Framing::UntilClose => false,
+    };
+    let attempts = Attempts::new(request.method, settings.retries, body_is_kept, first);
     Ok(Job {
         upstream,
         head: out.into(),
         asked: Asked { version: request.version, head, persists: request.persists(), upgrade },
         attempts,
-        body: RequestBody::new(request.framing, attempts.is_repeatable()),
+        body: RequestBody::new(request.framing, attempts.is_idempotent()),
         began: runtime::time::turn_now(),
         server: None,
         line: local.is_logged().then(|| format!("{} {path}", request.method)),

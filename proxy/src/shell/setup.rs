@@ -66,6 +66,8 @@ pub(super) struct Setup {
     pub(super) servers: Vec<Server>,
     /// Which servers are up; written by the first core, read by all.
     pub(super) up: Arc<[AtomicBool]>,
+    /// Servers whose last connection failed: an answer from one is news to the first core.
+    pub(super) failing: Box<[AtomicBool]>,
     pub(super) routes: Routes,
     pub(super) forward: forward::Policy,
     trust: Vec<Network>,
@@ -127,6 +129,7 @@ impl Setup {
             });
         }
         let up = servers.iter().map(|server| AtomicBool::new(upstreams[server.upstream].starts_up)).collect();
+        let failing = servers.iter().map(|_| AtomicBool::new(false)).collect();
         let trust = &config.forwarded.trust;
         let fields = config.forwarded.fields;
         let limits = &config.limits;
@@ -137,6 +140,7 @@ impl Setup {
             upstreams,
             servers,
             up,
+            failing,
             forward: forward::Policy {
                 x_forwarded: matches!(fields, ForwardedFields::XForwarded | ForwardedFields::Both),
                 forwarded: matches!(fields, ForwardedFields::Forwarded | ForwardedFields::Both),

@@ -1,7 +1,9 @@
-//! After an upgrade: bytes both ways until either side ends, breaks or both are silent for too long.
+//! After an upgrade: bytes both ways until both sides have ended, either breaks or takes nothing for too long, or both are
+//! silent for too long.
 
 use super::input::Input;
 use super::local::Local;
+use super::within::within;
 use runtime::time::{deadline, now};
 use runtime::{Lease, Segment};
 use std::cell::Cell;
@@ -19,31 +21,33 @@ pub(super) async fn run(
     answer: &mut Input,
     head: Vec<u8>,
 ) {
-    let early = answer.take(answer.bytes().len());
-    if client.send_all([Segment::from(head), early]).await.is_err() {
-        return;
-    }
-    if server.send(input.take(input.bytes().len())).await.is_err() {
-        return;
-    }
+    let early = [Segment::from(head), answer.take(answer.bytes().len())];
+    let late = input.take(input.bytes().len());
     input.settle();
     answer.settle();
     let moved = Cell::new(now());
     let idle = local.setup.timeouts.tunnel_idle;
     let up = async {
+        taken(idle, server.send(late)).await?;
         while let Some(lease) = next(&moved, idle, || client.recv()).await {
-            server.send(lease).await?;
+            taken(idle, server.send(lease)).await?;
         }
-        server.shutdown().await
+        taken(idle, server.shutdown()).await
     };
     let down = async {
+        taken(idle, client.send_all(early)).await?;
         while let Some(lease) = next(&moved, idle, || server.recv()).await {
-            client.send(lease).await?;
+            taken(idle, client.send(lease)).await?;
         }
-        client.shutdown().await
+        taken(idle, client.shutdown()).await
     };
     // An error either way ends both.
     let _ = futures_util::future::try_join(up, down).await;
+}
+
+/// What sending gives, or an error if the receiver makes no room for `idle`.
+async fn taken(idle: std::time::Duration, sending: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    within(idle, sending).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// The next bytes of one side; `None` at its end or error, or if neither side has sent anything for `idle`.

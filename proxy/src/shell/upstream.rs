@@ -25,9 +25,9 @@ impl Upconn {
 }
 
 impl Local {
-    /// An idle connection to `server`, else a new one.
-    pub(super) async fn connect(&self, server: usize) -> Result<Upconn, Failure> {
-        while let Some(idle) = self.take_idle(server) {
+    /// An idle connection to `server` if the request may go over one, else a new one.
+    pub(super) async fn connect(&self, server: usize, may_reuse: bool) -> Result<Upconn, Failure> {
+        while may_reuse && let Some(idle) = self.take_idle(server) {
             if idle.is_quiet() {
                 self.counts.servers[server].reuses.add();
                 return Ok(idle);

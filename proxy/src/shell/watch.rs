@@ -1,4 +1,4 @@
-//! Checks of servers, on the first core: it alone keeps their health and tells all cores who is up.
+//! The health of servers, on the first core: it alone checks them, hears of their connections and tells all cores who is up.
 
 use super::setup::{Check, Setup};
 use crate::core::health::{Change, Health, jittered, passes};
@@ -14,13 +14,22 @@ use wire::http1::{FieldStorage, HeadKind, HeadScan, Limits, Response};
 /// How often servers without checks are looked at for their time to come back.
 const TICK: std::time::Duration = std::time::Duration::from_millis(100);
 
+/// What cores tell of a server.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum News {
+    /// A connection to it failed.
+    Failed(usize),
+    /// It answered, after a connection had failed.
+    Answered(usize),
+}
+
 struct Watch {
     setup: Arc<Setup>,
     servers: RefCell<Vec<Health>>,
 }
 
-/// Starts all checks on this core; `failures` tells of connections that failed on any core.
-pub(super) fn start(setup: &Arc<Setup>, failures: MailReceiver<usize>) {
+/// Starts all checks on this core; `news` comes from any core.
+pub(super) fn start(setup: &Arc<Setup>, news: MailReceiver<News>) {
     let health = |server: &super::setup::Server| {
         let upstream = &setup.upstreams[server.upstream];
         Health::new(upstream.thresholds, upstream.starts_up)
@@ -35,9 +44,9 @@ pub(super) fn start(setup: &Arc<Setup>, failures: MailReceiver<usize>) {
     let listening = watch.clone();
     runtime::spawn(async move {
         let mut batch = Vec::new();
-        while failures.recv_batch(&mut batch).await {
-            for server in batch.drain(..) {
-                listening.apply(server, |health| health.connection_failed(now()), "connections to it fail");
+        while news.recv_batch(&mut batch).await {
+            for news in batch.drain(..) {
+                listening.hear(news);
             }
         }
     });
@@ -70,6 +79,15 @@ impl Watch {
             let reason = verdict.as_ref().err().map_or("its checks pass", String::as_str);
             self.apply(server, |health| health.checked(verdict.is_ok(), now()), reason);
             sleep(jittered(check.interval, runtime::random_u64())).await;
+        }
+    }
+
+    fn hear(&self, news: News) {
+        match news {
+            News::Failed(server) => {
+                self.apply(server, |health| health.connection_failed(now()), "connections to it fail");
+            }
+            News::Answered(server) => self.servers.borrow_mut()[server].answered(),
         }
     }
 
