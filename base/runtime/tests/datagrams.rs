@@ -101,6 +101,51 @@ fn a_refused_answer_does_not_hold_up_the_others() {
 }
 
 #[test]
+fn a_client_asks_many_servers_at_once() {
+    on_each(|| async {
+        for any in ["127.0.0.1:0", "[::1]:0"] {
+            let open = || bind_udp(any.parse().unwrap(), 1).unwrap().remove(0).open().unwrap();
+            let (client, servers) = (open(), [open(), open()]);
+            let mut batch = DatagramBatch::new(512);
+            // Twice with one batch: what was in it before is not sent.
+            for round in 0..2_u8 {
+                batch.clear();
+                batch.push(servers[0].local_addr()).extend_from_slice(b"taken out again");
+                batch.clear();
+                while !batch.is_full() {
+                    let number = batch.len();
+                    let server = servers[number % 2].local_addr();
+                    batch.push(server).extend_from_slice(&[round, number as u8]);
+                }
+                let count = batch.len();
+                assert_eq!(client.send_batch(&mut batch).await.unwrap(), count);
+                for (number, server) in servers.iter().enumerate() {
+                    let mut received = DatagramBatch::new(512);
+                    let mut next = number;
+                    while next < count {
+                        server.recv_batch(&mut received).await.unwrap();
+                        for index in 0..received.len() {
+                            let (request, peer, answer) = received.exchange(index);
+                            assert_eq!(request, [round, next as u8]);
+                            next += 2;
+                            assert_eq!(peer, client.local_addr());
+                            answer.extend_from_slice(request);
+                        }
+                        server.send_batch(&mut received).await.unwrap();
+                    }
+                }
+                let mut answers = 0;
+                while answers < count {
+                    answers += client.recv_batch(&mut batch).await.unwrap();
+                    let (answer, peer, _) = batch.exchange(0);
+                    assert_eq!(peer, servers[usize::from(answer[1] % 2)].local_addr());
+                }
+            }
+        }
+    });
+}
+
+#[test]
 fn a_port_in_use_is_refused() {
     let first = bind_udp("127.0.0.1:0".parse().unwrap(), 2).unwrap();
     let error = bind_udp(first[0].local_addr(), 1).unwrap_err();

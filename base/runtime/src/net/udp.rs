@@ -7,7 +7,7 @@ use crate::driver::Request;
 use crate::exec::Core;
 use crate::limits::{self, DATAGRAMS_PER_BATCH};
 use crate::once::Once;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::cell::Cell;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -99,7 +99,7 @@ fn ask_for_packet_info(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
-/// Requests received together, and room for an answer to each.
+/// Requests received together, and room for an answer to each; or, for a client, datagrams to send together.
 pub struct DatagramBatch {
     datagram_bytes_max: usize,
     len: usize,
@@ -150,6 +150,38 @@ impl DatagramBatch {
         let peer = self.peer(index);
         let request = &self.requests[start..start + self.request_lens[index]];
         (request, peer, &mut self.answers[index])
+    }
+
+    /// Whether it holds [`DATAGRAMS_PER_BATCH`] datagrams, as many as it can.
+    pub fn is_full(&self) -> bool {
+        self.len == DATAGRAMS_PER_BATCH
+    }
+
+    /// Takes everything out, so that a client can [`push`](DatagramBatch::push).
+    pub fn clear(&mut self) {
+        self.answers[..self.len].iter_mut().for_each(Vec::clear);
+        self.len = 0;
+    }
+
+    /// Adds a datagram that answers no request, for [`UdpSocket::send_batch`] to send to `peer`, and gives its bytes to
+    /// fill.
+    ///
+    /// # Panics
+    /// When the batch is full.
+    pub fn push(&mut self, peer: SocketAddr) -> &mut Vec<u8> {
+        assert!(!self.is_full(), "more than {DATAGRAMS_PER_BATCH} datagrams in a batch");
+        let index = self.len;
+        let address = SockAddr::from(peer);
+        // SAFETY: the address is readable for its length, which is at most that of the storage it is copied to.
+        unsafe {
+            let storage = (&raw mut self.peers[index]).cast::<u8>();
+            storage.copy_from_nonoverlapping(address.as_ptr().cast::<u8>(), address.len() as usize);
+        }
+        self.peer_lens[index] = address.len();
+        self.control_lens[index] = 0;
+        self.request_lens[index] = 0;
+        self.len += 1;
+        &mut self.answers[index]
     }
 
     fn peer(&self, index: usize) -> SocketAddr {
