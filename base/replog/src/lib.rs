@@ -52,8 +52,9 @@ pub mod limits;
 mod recovered;
 mod shell;
 
+pub use core::consensus::{Change, Members};
 pub use error::Error;
-pub use ids::{GroupId, Index};
+pub use ids::{GroupId, Index, NodeId, Term};
 pub use recovered::Recovered;
 pub use shell::log::{Log, Options, Stats};
 pub use shell::repair::{Repair, repair};

@@ -42,6 +42,24 @@ pub const SEAL_AFTER: Duration = Duration::from_millis(50);
 /// How long to wait before another try to preallocate a segment on a full disk.
 pub const SPACE_RETRY: Duration = Duration::from_secs(1);
 
+/// Members of a group, learners among them.
+pub const MEMBERS_MAX: usize = 32;
+
+/// Entries in one message.
+pub const MESSAGE_ENTRIES_MAX: usize = 65_536;
+
+/// Bytes of entries in one message, save that one larger goes alone.
+pub const APPEND_BYTES_MAX: usize = 1024 * 1024;
+
+/// Messages with entries on their way to one member of a group. Beyond: its leader waits for an answer.
+pub const APPENDS_IN_FLIGHT_MAX: usize = 64;
+
+/// Bytes of committed entries given to a state machine at once, save that one larger goes alone.
+pub const APPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Bytes of entries that a group keeps in memory, whoever may still need them. Beyond: who is behind gets a snapshot.
+pub const GROUP_MEMORY_BYTES_MAX: usize = 128 * 1024 * 1024;
+
 /// The largest entry, in bytes, in a log with segments of `segment_bytes`: half a segment at most.
 pub fn entry_bytes_max(segment_bytes: u64) -> usize {
     let half = usize::try_from(segment_bytes / 2).unwrap_or(usize::MAX);

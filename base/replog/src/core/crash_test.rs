@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::core::batch::{self, Record};
 use crate::core::format::{Header, Position, SECTORS, Salt, stamp};
 use crate::core::recovery::{Damage, Found, Recovery};
+use crate::core::rng::Rng;
 use crate::core::scan::Scan;
 use crate::core::stream::{Batch, Next, Refusal, Step, Stream};
 use crate::limits::{BLOCK_BYTES, SECTOR_BYTES, SEGMENT_BYTES_MIN};
@@ -15,27 +16,6 @@ use crate::{GroupId, Index};
 
 const LOG: u64 = 0x1234_5678;
 const SEGMENT: usize = SEGMENT_BYTES_MIN as usize;
-
-/// SplitMix64: <https://prng.di.unimi.it/splitmix64.c>.
-struct Rng(u64);
-
-impl Rng {
-    fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.draw() % bound as u64) as usize
-    }
-
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-}
 
 /// Segment files by generation, and emptied ones that keep what they held.
 #[derive(Clone, Default)]

@@ -1,6 +1,8 @@
-//! The log without its disk: formats, decisions, bookkeeping. No files, no clock, no futures.
+//! The log without its disk: formats, decisions, bookkeeping, consensus. No files, no clock, no futures.
 
 pub(crate) mod batch;
+#[allow(dead_code, reason = "the shell that drives it follows")]
+pub(crate) mod consensus;
 pub(crate) mod format;
 pub(crate) mod recovery;
 pub(crate) mod scan;
@@ -8,3 +10,5 @@ pub(crate) mod stream;
 
 #[cfg(test)]
 mod crash_test;
+#[cfg(test)]
+mod rng;
