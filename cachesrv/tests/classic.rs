@@ -4,7 +4,9 @@ mod pure;
 
 use pure::{Connection, options};
 
-use cachesrv::core::session::Step;
+use cachesrv::core::cache::{Cache, CacheOptions};
+use cachesrv::core::clock::Now;
+use cachesrv::core::session::{Session, Step};
 
 #[test]
 fn storage_commands() {
@@ -199,6 +201,27 @@ fn long_lines_are_retrievals_or_the_end() {
     assert_eq!(step, Step::Close);
 }
 
+#[test]
+fn how_a_long_line_is_cut_does_not_matter() {
+    let keys = " key".repeat(1000);
+    for (line, expected) in [
+        (format!("get{keys}\r\n"), (b"END\r\n".to_vec(), Step::Hungry)),
+        (format!("gats 0{keys}\r\n"), (b"END\r\n".to_vec(), Step::Hungry)),
+        (format!("delete k{}\r\n", " ".repeat(3000)), (Vec::new(), Step::Close)),
+        (format!("{}\r\n", "a".repeat(3000)), (Vec::new(), Step::Close)),
+    ] {
+        assert_eq!(Connection::new().feed(line.as_bytes()), expected, "{line:.20}");
+        let mut c = Connection::new();
+        let (mut answers, mut step) = c.feed(&line.as_bytes()[..2500]);
+        if step == Step::Hungry {
+            let (more, last) = c.feed(&line.as_bytes()[2500..]);
+            answers.extend(more);
+            step = last;
+        }
+        assert_eq!((answers, step), expected, "{line:.20} in pieces");
+    }
+}
+
 /// What half lines hold is bounded in all: half of the memory limit, 8 MiB here.
 #[test]
 fn long_lines_share_a_limit() {
@@ -258,4 +281,30 @@ fn statistics() {
     c.expect("stats reset\n", "RESET\n");
     assert!(c.ask("stats\n").contains("STAT cmd_get 0\n"));
     c.expect("stats nothing\n", "ERROR\n");
+}
+
+/// In many shards a small limit would leave each less than it needs to store anything at all.
+#[test]
+fn a_memory_limit_that_could_not_be_worked_in_is_refused() {
+    let options = CacheOptions { memory_bytes: 1 << 30, cores: 2, ..options() };
+    let mut c = Connection::with(options);
+    for number in 0..2_000 {
+        c.expect(&format!("set {number} 0 0 1000 noreply\n{}\n", "x".repeat(1000)), "");
+    }
+    c.expect("cache_memlimit 16\n", "MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust\n");
+    c.expect("cache_memlimit 32\n", "OK\n");
+    for number in 0..2_000 {
+        c.expect(&format!("set {number} 0 0 1000\n{}\n", "y".repeat(1000)), "STORED\n");
+    }
+}
+
+/// 68 years from 1970: a host without a clock battery.
+#[test]
+fn a_wall_clock_that_was_never_set_is_survived() {
+    let cache = std::sync::Arc::new(Cache::new(options()));
+    let mut session = Session::new(cache);
+    let now = Now { ms: 1000, unix_ms: 0 };
+    let mut out = Vec::new();
+    session.step(&mut &b"set k 0 2147483647 1\r\na\r\nget k\r\n"[..], now, &mut out);
+    assert_eq!(out, b"STORED\r\nVALUE k 0 1\r\na\r\nEND\r\n");
 }

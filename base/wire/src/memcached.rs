@@ -25,7 +25,7 @@ pub use request::{Bytes, Keys, Refusal, Request, Storage, StorageMode, Tokens};
 /// The longest key, in bytes. A base64 key counts as sent, before it is decoded.
 pub const KEY_BYTES_MAX: usize = 250;
 
-/// The longest start of a command line without a newline, in bytes; only `get` and `gets` may be longer.
+/// The longest command line, in bytes; only retrievals may be longer.
 pub const LINE_BYTES_MAX: usize = 2048;
 
 /// The most tokens of a meta command, its name and its key among them.

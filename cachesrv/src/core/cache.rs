@@ -204,12 +204,17 @@ impl Cache {
         }
     }
 
-    /// Another limit on item memory, kept at once.
-    pub(crate) fn set_memory_limit(&self, memory_bytes: usize, now: Now) {
+    /// Another limit on item memory, kept at once. `false`, and nothing is changed, if no shard could work within it.
+    pub(crate) fn set_memory_limit(&self, memory_bytes: usize, now: Now) -> bool {
+        let least = self.shards(now).map(|shard| shard.store.memory_bytes_least()).max().unwrap_or(0);
+        if memory_bytes / self.shards.len() < least {
+            return false;
+        }
         self.memory_bytes.store(memory_bytes, Ordering::Relaxed);
         for mut shard in self.shards(now) {
             shard.store.set_memory_limit(memory_bytes / self.shards.len(), now);
         }
+        true
     }
 
     /// Books `bytes` for a value that is to arrive. `false`: too many are on their way already.
@@ -233,9 +238,4 @@ fn lock(shard: &Mutex<Shard>, now: Now) -> MutexGuard<'_, Shard> {
     let mut shard = shard.lock().expect("a shard whose holder panicked is not trusted");
     shard.store.apply_flush(now);
     shard
-}
-
-/// Whether the cache can work within `memory_bytes`.
-pub(crate) fn memory_allowed(cache: &Cache, memory_bytes: usize) -> bool {
-    memory_bytes / cache.shards.len() >= cache.options.item_bytes_max.saturating_mul(2)
 }

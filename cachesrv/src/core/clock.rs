@@ -10,6 +10,9 @@ pub const START_MS: u64 = 1000;
 /// An expiry in the past.
 pub(crate) const OVER: u64 = 1;
 
+/// The furthest an expiry can be, 34 years from the start of the process: what an item's head has room for.
+pub(crate) const EXPIRY_MS_MAX: u64 = (1 << 40) - 1;
+
 /// A relative expiry may not be longer than this, in seconds; what is above is seconds since 1970 (protocol.txt,
 /// "Expiration times").
 const RELATIVE_MAX_S: i32 = 60 * 60 * 24 * 30;
@@ -37,7 +40,8 @@ impl Now {
             1..=RELATIVE_MAX_S => self.ms + exptime as u64 * 1000,
             _ => match (exptime as u64 * 1000).checked_sub(self.unix_ms) {
                 None | Some(0) => OVER,
-                Some(left_ms) => self.ms + left_ms,
+                // Further than that only if the wall clock is decades behind.
+                Some(left_ms) => (self.ms + left_ms).min(EXPIRY_MS_MAX),
             },
         }
     }
@@ -62,6 +66,8 @@ mod tests {
         assert_eq!(now.expiry_ms(2_592_001), OVER, "that was in 1970");
         assert_eq!(now.expiry_ms(1_700_000_010), 14_500);
         assert_eq!(now.seconds_until(14_500), Some(10));
+        let in_1970 = Now { ms: 5_000, unix_ms: 0 };
+        assert_eq!(in_1970.expiry_ms(i32::MAX), EXPIRY_MS_MAX);
         assert_eq!(now.seconds_until(0), None);
     }
 }

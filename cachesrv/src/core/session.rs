@@ -25,6 +25,8 @@ use super::store::HEAD_BYTES;
 
 /// The longest line of a retrieval, in bytes; a longer one closes the connection.
 pub const RETRIEVAL_BYTES_MAX: usize = 4 << 20;
+/// Spaces before the name of a long retrieval; memcached's number.
+const LEADING_SPACES_MAX: usize = 100;
 /// Answers of so many bytes are sent before more commands are looked at.
 pub const ANSWERS_BYTES: usize = 256 << 10;
 /// The first byte of a client that speaks the binary protocol, which is not there yet: it is closed on, since an
@@ -104,9 +106,15 @@ impl Session {
                     let (line, rest) = (&input[..end], &input[end + 1..]);
                     *input = rest;
                     let step = if held.is_empty() {
+                        if is_overlong(line) {
+                            return Step::Close;
+                        }
                         self.command(without_return(line), input, now, out)
                     } else {
                         let whole = [&held[..], line].concat();
+                        if is_overlong(&whole) {
+                            return Step::Close;
+                        }
                         self.command(without_return(&whole), input, now, out)
                     };
                     if !matches!(self.state, State::Value { .. } | State::Retrieval { .. }) {
@@ -148,18 +156,16 @@ impl Session {
         }
     }
 
-    /// Keeps the start of a line. Longer ones than [`LINE_BYTES_MAX`] must be retrievals.
+    /// Keeps the start of a line.
     fn hold_line(&mut self, mut held: Vec<u8>, input: &mut &[u8]) -> Step {
         held.extend_from_slice(input);
         *input = &[];
-        if held.len() > LINE_BYTES_MAX {
-            let spaces = held.iter().take_while(|byte| **byte == b' ').count();
-            let name = &held[spaces..];
-            let retrieval = spaces <= 100 && (name.starts_with(b"get ") || name.starts_with(b"gets "));
-            let more = held.capacity().saturating_sub(self.booked);
-            if !retrieval || held.len() > RETRIEVAL_BYTES_MAX || !self.book(more) {
-                return Step::Close;
-            }
+        if is_overlong(&held) {
+            return Step::Close;
+        }
+        let more = held.capacity().saturating_sub(self.booked);
+        if held.len() > LINE_BYTES_MAX && !self.book(more) {
+            return Step::Close;
         }
         self.state = State::Line(held);
         Step::Hungry
@@ -375,11 +381,8 @@ impl Session {
         match megabytes {
             ..MEMLIMIT_MIN_MIB => "MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m",
             MEMLIMIT_MAX_MIB.. => "MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes",
-            _ => match super::cache::memory_allowed(&self.cache, megabytes as usize * (1 << 20)) {
-                true => {
-                    self.cache.set_memory_limit(megabytes as usize * (1 << 20), now);
-                    "OK"
-                }
+            _ => match self.cache.set_memory_limit(megabytes as usize * (1 << 20), now) {
+                true => "OK",
                 false => "MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust",
             },
         }
@@ -408,6 +411,18 @@ fn take_value<'a>(input: &mut &'a [u8], bytes: usize) -> (&'a [u8], &'a [u8]) {
     let (end, rest) = rest.split_at(2);
     *input = rest;
     (data, end)
+}
+
+/// Whether a line, or the start of one, is too long to be a command. memcached lets only `get` and `gets` be long, but takes
+/// any line that happens to come in one piece; here `gat` and `gats` may be long too, and how a line came does not matter.
+fn is_overlong(line: &[u8]) -> bool {
+    if line.len() <= LINE_BYTES_MAX {
+        return false;
+    }
+    let spaces = line.iter().take_while(|byte| **byte == b' ').count();
+    let is_retrieval =
+        [&b"get "[..], b"gets ", b"gat ", b"gats "].iter().any(|name| line[spaces..].starts_with(name));
+    !is_retrieval || spaces > LEADING_SPACES_MAX || line.len() > RETRIEVAL_BYTES_MAX
 }
 
 fn without_return(line: &[u8]) -> &[u8] {

@@ -16,6 +16,8 @@ const COMPACT_PART: usize = 4;
 const COMPACT_PART_WITHOUT_EVICTION: usize = 16;
 /// How many segments one item may cost without eviction, before the store counts as full.
 const ROUNDS_WITHOUT_EVICTION: usize = 16;
+/// An index with room for so many times the places it wants is built anew, smaller, before anything is evicted.
+const INDEX_LOOSE: usize = 4;
 /// So many segments are freed for one item with everything hot carried over.
 const GENEROUS_ROUNDS: usize = 4;
 
@@ -50,6 +52,10 @@ impl Store {
         if self.index.len() < self.index.capacity() {
             return;
         }
+        self.rebuild_index();
+    }
+
+    fn rebuild_index(&mut self) {
         let mut index = HashTable::with_capacity(places_wanted(self.index.len()));
         let (segments, seed) = (&self.segments, self.options.seed);
         let hash_at = |place: &Place| crate::core::hash(key_at(segments, *place), seed);
@@ -112,9 +118,15 @@ impl Store {
         self.active = Some(self.add_segment(Segment::on(memory)));
     }
 
-    /// Frees one segment, or gives a large item its second chance; for the `round`th time for the same purpose.
+    /// Frees one segment, or gives a large item its second chance, or shrinks the index; for the `round`th time for the same
+    /// purpose.
     pub(super) fn clean(&mut self, round: usize, now: Now) -> Result<(), NoMemory> {
-        if self.order.is_empty() {
+        if self.index.capacity() > INDEX_LOOSE * places_wanted(self.index.len()) {
+            self.rebuild_index();
+            return Ok(());
+        }
+        let is_last = self.order.is_empty();
+        if is_last {
             let items =
                 self.active.map_or(0, |id| self.segments[id as usize].as_ref().map_or(0, |s| s.live_items));
             if items == 0 {
@@ -124,16 +136,17 @@ impl Store {
         }
         let part = if self.options.evict { COMPACT_PART } else { COMPACT_PART_WITHOUT_EVICTION };
         match self.most_dead(part) {
-            Some(at) => {
+            // The room left in the last segment looks dead, but would be left again.
+            Some(at) if !(is_last && self.options.evict) => {
                 self.carry(at, Carry::All, now);
                 Ok(())
             }
-            None if self.options.evict => {
+            _ if self.options.evict => {
                 let most = if round < GENEROUS_ROUNDS { self.segment_bytes } else { self.segment_bytes / 2 };
                 self.carry(0, Carry::Hot(most), now);
                 Ok(())
             }
-            None => Err(NoMemory),
+            _ => Err(NoMemory),
         }
     }
 

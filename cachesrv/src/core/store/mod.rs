@@ -174,6 +174,11 @@ impl Store {
         (self.segments.len() - self.free_slots.len(), self.segment_bytes)
     }
 
+    /// The least limit that leaves room for the segment kept back, the one appended to, items and index.
+    pub(crate) fn memory_bytes_least(&self) -> usize {
+        (4 * self.segment_bytes).max(self.options.item_bytes_max.saturating_mul(2))
+    }
+
     /// The longest item that may be stored, head included.
     pub(crate) fn item_bytes_max(&self) -> usize {
         self.options.item_bytes_max

@@ -255,3 +255,19 @@ fn a_lower_limit_is_kept_at_once() {
     check(&store);
     assert!(store.items() > 1_000);
 }
+
+#[test]
+fn an_index_that_many_small_items_left_gives_way() {
+    let now = at(0);
+    let mut store = store(8 << 20, true);
+    for number in 0..150_000_u32 {
+        set(&mut store, &number.to_le_bytes(), b"x", now).expect("room");
+    }
+    assert!(store.index_bytes() > 2 << 20);
+    store.set_memory_limit(2 << 20, now);
+    assert!(store.items() > 1000, "{} left", store.items());
+    for number in 0..1000_u32 {
+        set(&mut store, &number.to_be_bytes(), &[7; 100], now).expect("room");
+    }
+    check(&store);
+}
