@@ -207,6 +207,11 @@ impl TlsStream {
         self.server_name.as_deref()
     }
 
+    /// Whether the handshake took up an earlier session (RFC 8446 section 2.2): no certificate was sent.
+    pub fn is_resumed(&self) -> bool {
+        self.session.borrow().connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+    }
+
     fn remember(&mut self) {
         let session = self.session.borrow();
         self.alpn = session.connection.alpn_protocol().map(<[u8]>::to_vec);

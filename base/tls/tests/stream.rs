@@ -246,9 +246,10 @@ fn sessions_resume_and_keys_are_renewed() {
             }
             kinds
         });
-        for _ in 0..2 {
+        for expected in [false, true] {
             let (stream, _) = listener.accept().await.unwrap();
             let server = tls::accept(stream, site.server.clone()).await.unwrap();
+            assert_eq!(server.is_resumed(), expected);
             loop {
                 let lease = server.recv().await.unwrap();
                 if lease.is_empty() {
