@@ -1,5 +1,8 @@
 //! One core: its tasks, its turn, its driver.
 //!
+//! Whoever runs a core (a thread: start.rs; the simulator) goes round: [`Core::take_main_woken`] and the main future,
+//! [`Core::run_turn`], [`Core::wait`], [`Core::begin_turn`]; and calls [`Core::end`] at the end.
+//!
 //! A turn runs all that is ready (up to [`limits::POLLS_PER_TURN`] polls), then whom waits for its end
 //! ([`turn_end`]), then lets every stream send what was queued, hands all of it to the kernel in one call and takes
 //! what has completed.
@@ -11,7 +14,7 @@ use crate::buf::Pool;
 use crate::driver::{Driver, Request, Sink, Slot, Wake};
 use crate::limits;
 use crate::net::SendQueue;
-use crate::time::Wheel;
+use crate::time::{self, Wheel};
 use async_task::{Runnable, Task};
 use slab::Slab;
 use std::cell::{Cell, RefCell};
@@ -21,80 +24,9 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Once};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
-use std::thread;
 use std::time::{Duration, Instant};
-
-/// How a core talks to the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Backend {
-    /// What [`BACKEND_VARIABLE`] says; without it io_uring, or epoll with one warning where io_uring is not permitted.
-    #[default]
-    Auto,
-    /// io_uring or an error.
-    Ring,
-    /// epoll, and threads for files.
-    Epoll,
-}
-
-/// Environment variable that decides for [`Backend::Auto`]: `ring`, `epoll` or `auto`.
-pub const BACKEND_VARIABLE: &str = "MILLRACE_IO";
-
-/// What [`Backend::Auto`] stands for in this process.
-fn backend_of_environment() -> Backend {
-    match std::env::var(BACKEND_VARIABLE).as_deref() {
-        Ok("ring") => Backend::Ring,
-        Ok("epoll") => Backend::Epoll,
-        Ok("auto" | "") | Err(_) => Backend::Auto,
-        Ok(other) => {
-            static WARNED: Once = Once::new();
-            WARNED.call_once(|| {
-                tracing::warn!("{BACKEND_VARIABLE}={other} is none of ring, epoll, auto; taken for auto");
-            });
-            Backend::Auto
-        }
-    }
-}
-
-/// How a core is set up.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// How it talks to the kernel.
-    pub backend: Backend,
-    /// Size of a receive buffer, bytes (1 KiB to 1 MiB): what one `recv` gives at most.
-    pub recv_buffer_bytes: usize,
-    /// Number of receive buffers, a power of two. Their memory is touched only as they are used.
-    pub recv_buffers: u16,
-    /// Binds the thread to this CPU.
-    pub pin_to_core: Option<usize>,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        Options {
-            backend: Backend::Auto,
-            recv_buffer_bytes: 16 * 1024,
-            recv_buffers: 1024,
-            pin_to_core: None,
-        }
-    }
-}
-
-/// CPUs that this process may run on.
-pub fn cores() -> usize {
-    thread::available_parallelism().map_or(1, usize::from)
-}
-
-/// Whether this host permits io_uring as the ring backend needs it (Linux 6.1 and later, not forbidden by seccomp or
-/// sysctl `kernel.io_uring_disabled`); otherwise why not.
-///
-/// # Errors
-/// What the kernel answered.
-pub fn io_uring_permitted() -> io::Result<()> {
-    let pool = Pool::new(1, 1024, true)?;
-    Driver::ring(pool, &Arc::new(Wake::new()?)).map(|_| ())
-}
 
 /// Where other threads leave what they wake.
 struct Remote {
@@ -147,27 +79,9 @@ thread_local! {
 }
 
 impl Core {
-    fn new(options: &Options) -> io::Result<Core> {
-        let wake = Arc::new(Wake::new()?);
-        let pool = |kernel| Pool::new(options.recv_buffers, options.recv_buffer_bytes, kernel);
-        let ring =
-            || pool(true).and_then(|pool| Driver::ring(pool.clone(), &wake).map(|driver| (driver, pool)));
-        let epoll =
-            || pool(false).and_then(|pool| Driver::epoll(pool.clone(), &wake).map(|driver| (driver, pool)));
-        let backend = match options.backend {
-            Backend::Auto => backend_of_environment(),
-            other => other,
-        };
-        let (driver, pool) = match backend {
-            Backend::Ring => ring()?,
-            Backend::Epoll => epoll()?,
-            Backend::Auto => ring().or_else(|error| {
-                warn_once(&error);
-                epoll()
-            })?,
-        };
-        let now = Instant::now();
-        Ok(Core {
+    pub(crate) fn new(driver: Driver, pool: Rc<Pool>, wake: Arc<Wake>) -> Rc<Core> {
+        let now = time::now();
+        Rc::new(Core {
             driver: RefCell::new(driver),
             pool,
             timers: RefCell::new(Wheel::new()),
@@ -185,6 +99,32 @@ impl Core {
             }),
             ending: Cell::new(false),
         })
+    }
+
+    /// Whether this thread is on a core.
+    #[cfg(not(sim))]
+    pub(crate) fn is_entered() -> bool {
+        CURRENT.with_borrow(Option::is_some)
+    }
+
+    /// Makes this the thread's core.
+    pub(crate) fn enter(self: &Rc<Core>) {
+        CURRENT.set(Some(self.clone()));
+    }
+
+    /// The thread is on no core any more.
+    pub(crate) fn leave() {
+        CURRENT.set(None);
+    }
+
+    /// What wakes the core's main future.
+    pub(crate) fn main_waker(&self) -> Waker {
+        Waker::from(self.remote.clone())
+    }
+
+    /// Whether the main future is to be polled.
+    pub(crate) fn take_main_woken(&self) -> bool {
+        self.remote.main_woken.swap(false, Ordering::AcqRel)
     }
 
     /// # Panics
@@ -273,12 +213,8 @@ impl Core {
         }
     }
 
-    /// Runs one turn; waits for events only if nothing is ready.
-    fn turn(
-        &self,
-        told: &mut Vec<(Rc<dyn Sink>, crate::driver::Completion)>,
-        fired: &mut Vec<Waker>,
-    ) -> io::Result<()> {
+    /// Runs what is ready; gives how long to wait for events then: not at all if more is ready.
+    pub(crate) fn run_turn(&self) -> Option<Duration> {
         let mut polls = 0;
         self.run_ready(&mut polls);
         let waiting = std::mem::take(&mut *self.at_turn_end.borrow_mut());
@@ -292,23 +228,26 @@ impl Core {
             && self.at_turn_end.borrow().is_empty()
             && !self.remote.main_woken.load(Ordering::Acquire)
             && !self.remote.notified.load(Ordering::Acquire);
-        let timeout = if idle { self.until_next_timer() } else { Some(Duration::ZERO) };
-        self.wait(timeout, told)?;
+        if idle { self.until_next_timer() } else { Some(Duration::ZERO) }
+    }
+
+    /// After a wait: takes what other threads have woken, looks at the clock, fires timers.
+    pub(crate) fn begin_turn(&self, fired: &mut Vec<Waker>) {
         self.take_remote();
-        self.turn_started.set(Instant::now());
+        self.turn_started.set(time::now());
         let tick = self.turn_started.get().duration_since(self.started).as_millis() as u64;
         self.timers.borrow_mut().advance(tick, fired);
         fired.drain(..).for_each(Waker::wake);
-        Ok(())
     }
 
     fn until_next_timer(&self) -> Option<Duration> {
         let tick = self.timers.borrow().next_tick()?;
         let due = self.started + Duration::from_millis(tick);
-        Some(due.saturating_duration_since(Instant::now()))
+        Some(due.saturating_duration_since(time::now()))
     }
 
-    fn wait(
+    /// Hands to the kernel what was asked of it and tells what has completed.
+    pub(crate) fn wait(
         &self,
         timeout: Option<Duration>,
         told: &mut Vec<(Rc<dyn Sink>, crate::driver::Completion)>,
@@ -330,7 +269,7 @@ impl Core {
 
     /// Drops the tasks, gives what was queued a last chance to leave, then waits until the kernel has let go of all
     /// memory.
-    fn end(self: &Rc<Core>) {
+    pub(crate) fn end(self: &Rc<Core>) {
         self.ending.set(true);
         let wakers: Vec<Waker> = self.tasks.borrow().iter().map(|(_, waker)| waker.clone()).collect();
         wakers.into_iter().for_each(Waker::wake);
@@ -345,9 +284,9 @@ impl Core {
         let _ = self.wait(Some(Duration::ZERO), &mut told);
         self.send_queued();
         self.driver.borrow_mut().cancel_all();
-        let deadline = Instant::now() + limits::TEARDOWN;
+        let deadline = time::now() + limits::TEARDOWN;
         while self.driver.borrow().in_flight() > 0 {
-            if Instant::now() > deadline || self.wait(Some(Duration::from_millis(20)), &mut told).is_err() {
+            if time::now() > deadline || self.wait(Some(Duration::from_millis(20)), &mut told).is_err() {
                 tracing::error!(
                     "the kernel still holds {} operations; their memory is leaked",
                     self.driver.borrow().in_flight()
@@ -357,16 +296,6 @@ impl Core {
             }
         }
     }
-}
-
-fn warn_once(error: &io::Error) {
-    static WARNED: Once = Once::new();
-    WARNED.call_once(|| {
-        tracing::warn!(
-            "io_uring is not permitted here ({error}); running on epoll, slower. It needs Linux 6.1 or later, sysctl \
-             kernel.io_uring_disabled=0 and a container profile that allows io_uring_setup"
-        );
-    });
 }
 
 /// Removes a task from its core's list when the task's future is dropped.
@@ -379,92 +308,6 @@ impl Drop for Registered {
     fn drop(&mut self) {
         self.core.tasks.borrow_mut().remove(self.key);
     }
-}
-
-/// Clears the thread's core, also when a panic unwinds.
-struct Entered(Rc<Core>);
-
-impl Drop for Entered {
-    fn drop(&mut self) {
-        if !thread::panicking() {
-            self.0.end();
-        }
-        CURRENT.set(None);
-    }
-}
-
-/// Runs a core on this thread until `main` is done; the tasks still there are dropped then.
-///
-/// # Errors
-/// When the backend can't be set up or the kernel refuses to wait for events.
-///
-/// # Panics
-/// Inside another core.
-pub fn block_on<F: Future>(options: &Options, main: F) -> io::Result<F::Output> {
-    assert!(CURRENT.with_borrow(Option::is_none), "block_on inside a core");
-    if let Some(cpu) = options.pin_to_core {
-        pin(cpu)?;
-    }
-    let core = Rc::new(Core::new(options)?);
-    CURRENT.set(Some(core.clone()));
-    let entered = Entered(core);
-    let core = &entered.0;
-    let waker = Waker::from(core.remote.clone());
-    let mut context = Context::from_waker(&waker);
-    // On the heap, so that it can be dropped before the core ends.
-    let mut main = Box::pin(main);
-    let (mut told, mut fired) = (Vec::new(), Vec::new());
-    loop {
-        if core.remote.main_woken.swap(false, Ordering::AcqRel)
-            && let Poll::Ready(output) = main.as_mut().poll(&mut context)
-        {
-            drop(main);
-            return Ok(output);
-        }
-        core.turn(&mut told, &mut fired)?;
-    }
-}
-
-fn pin(cpu: usize) -> io::Result<()> {
-    // SAFETY: all zeros is an empty set; CPU_SET checks its bound itself.
-    let set = unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(cpu, &mut set);
-        set
-    };
-    // SAFETY: `set` is readable and of the size given.
-    if unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
-}
-
-/// Starts a thread called `name` that runs a core until the future of `make` is done. A panic on it ends the process:
-/// a core less would mean lost state, not a slower server.
-///
-/// # Errors
-/// When the thread can't be started; what [`block_on`] gives comes from `join`.
-pub fn spawn_core<F, Fut, T>(
-    name: &str,
-    options: Options,
-    make: F,
-) -> io::Result<thread::JoinHandle<io::Result<T>>>
-where
-    F: FnOnce() -> Fut + Send + 'static,
-    Fut: Future<Output = T> + 'static,
-    T: Send + 'static,
-{
-    thread::Builder::new().name(name.to_owned()).spawn(move || {
-        let run = || block_on(&options, async move { make().await });
-        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)) {
-            Ok(result) => result,
-            Err(_) => {
-                let name = thread::current().name().unwrap_or("core").to_owned();
-                tracing::error!("core {name} panicked; the process ends rather than go on without its state");
-                std::process::abort();
-            }
-        }
-    })
 }
 
 /// Starts a task on this core. Dropping the handle lets it run on.

@@ -12,6 +12,10 @@
 //!
 //! What it leaves out: what the bytes mean, TLS, and any decision about a peer.
 //!
+//! `--cfg sim` swaps in the simulator's twin: the same crate over a simulated kernel (`sim`, docs/TESTING.md). Only
+//! what would ask the host has a twin (`system` modules, backends of the driver, clocks, randomness); everything above
+//! is this code in both builds.
+//!
 //! Two backends serve it, io_uring and epoll; nothing above can tell which. docs/decisions/0001-runtime.md says why
 //! they are our own.
 //!
@@ -40,19 +44,36 @@
 mod blocking;
 mod buf;
 mod driver;
+#[cfg(not(sim))]
 mod entropy;
 mod exec;
 pub mod fs;
 pub mod limits;
 pub mod net;
 mod once;
+mod options;
+#[cfg(not(sim))]
+mod process;
+#[cfg(sim)]
+pub mod sim;
+#[cfg(not(sim))]
+mod start;
 pub mod sync;
 pub mod time;
 
 pub use blocking::blocking;
 pub use buf::{AlignedBuf, BLOCK_BYTES, Lease, Segment};
+pub use exec::{JoinHandle, spawn, turn_end, yield_now};
+pub use options::{BACKEND_VARIABLE, Backend, Options};
+
+// What there is two of: the host's, and the simulator's twin.
+#[cfg(not(sim))]
 pub use entropy::{random_bytes, random_u64};
-pub use exec::{
-    BACKEND_VARIABLE, Backend, JoinHandle, Options, block_on, cores, io_uring_permitted, spawn, spawn_core,
-    turn_end, yield_now,
+#[cfg(not(sim))]
+pub use process::exit_process;
+#[cfg(sim)]
+pub use sim::host::{
+    CoreHandle, block_on, cores, exit_process, io_uring_permitted, random_bytes, random_u64, spawn_core,
 };
+#[cfg(not(sim))]
+pub use start::{CoreHandle, block_on, cores, io_uring_permitted, spawn_core};

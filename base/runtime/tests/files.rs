@@ -12,14 +12,32 @@ fn new_file() -> OpenOptions {
 }
 
 /// A folder on a real disk: the target folder's, as /tmp may be memory without O_DIRECT.
-fn folder() -> tempfile::TempDir {
+#[cfg(not(sim))]
+async fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+#[cfg(sim)]
+struct Folder;
+
+#[cfg(sim)]
+impl Folder {
+    fn path(&self) -> &std::path::Path {
+        std::path::Path::new("/data")
+    }
+}
+
+/// A folder on the simulated disk.
+#[cfg(sim)]
+async fn folder() -> Folder {
+    fs::create_dir_all("/data").await.unwrap();
+    Folder
 }
 
 #[test]
 fn what_was_appended_durably_is_read_back() {
     on_each(|| async {
-        let folder = folder();
+        let folder = folder().await;
         let file = File::open(folder.path().join("log"), &new_file().direct(true)).await.unwrap();
         file.allocate(0, 64 * BLOCK_BYTES as u64).await.unwrap();
         let mut buffers = Vec::new();
@@ -42,7 +60,7 @@ fn what_was_appended_durably_is_read_back() {
 #[test]
 fn overlapping_operations_each_get_their_own() {
     on_each(|| async {
-        let folder = folder();
+        let folder = folder().await;
         let path = folder.path().join("many");
         let file = std::rc::Rc::new(File::open(&path, &new_file()).await.unwrap());
         let writes: Vec<_> = (0..200u64)
@@ -69,7 +87,7 @@ fn overlapping_operations_each_get_their_own() {
 #[test]
 fn a_write_whose_future_was_dropped_keeps_its_memory() {
     on_each(|| async {
-        let folder = folder();
+        let folder = folder().await;
         let file = File::open(folder.path().join("dropped"), &new_file()).await.unwrap();
         for _ in 0..50 {
             // Dropped after its first poll, with the write on its way to the kernel.
@@ -90,7 +108,7 @@ fn a_write_whose_future_was_dropped_keeps_its_memory() {
 #[test]
 fn a_file_is_replaced_wholly_and_a_folder_is_locked() {
     on_each(|| async {
-        let folder = folder();
+        let folder = folder().await;
         let path = folder.path().join("state");
         fs::write_atomic(&path, "one").await.unwrap();
         fs::write_atomic(&path, "two").await.unwrap();

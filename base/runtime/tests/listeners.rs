@@ -86,6 +86,7 @@ fn a_port_in_use_is_refused_though_it_could_be_shared() {
     });
 }
 
+#[cfg(not(sim))] // sockets and files of the host
 #[test]
 fn unix_sockets_replace_stale_files_but_no_live_listener() {
     on_each(|| async {

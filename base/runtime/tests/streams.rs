@@ -20,7 +20,8 @@ fn byte_at(position: usize) -> u8 {
 #[test]
 fn a_million_dropped_receives_lose_nothing() {
     on_each(|| async {
-        const DROPS: usize = 1_000_000;
+        // The simulator has fewer chances in a second, and finds more in each.
+        const DROPS: usize = if cfg!(sim) { 30_000 } else { 1_000_000 };
         let (client, server) = pair().await;
         let done = Rc::new(Cell::new(false));
         let sender = runtime::spawn({
@@ -83,7 +84,7 @@ fn a_million_dropped_receives_lose_nothing() {
             }
         }
         assert_eq!(received, sender.await);
-        assert!(received > 1_000_000, "traffic ran meanwhile: {received} bytes");
+        assert!(received > DROPS, "traffic ran meanwhile: {received} bytes");
     });
 }
 
@@ -174,14 +175,15 @@ fn an_empty_buffer_pool_slows_but_does_not_stop() {
             let (client, server) = pair().await;
             client.send(vec![number; 100]).await.unwrap();
             let lease = server.recv().await.unwrap();
-            assert_eq!(&*lease, &[number; 100]);
+            assert!(!lease.is_empty() && lease.iter().all(|byte| *byte == number));
             held.push(lease); // from the third on, both pooled buffers are out
             pairs.push((client, server));
         }
-        held.clear();
-        for (client, server) in &pairs {
+        // The network may have cut what was sent.
+        let rests: Vec<usize> = held.drain(..).map(|lease| 100 - lease.len()).collect();
+        for ((client, server), rest) in pairs.iter().zip(rests) {
             client.send("again").await.unwrap();
-            assert_eq!(recv_exactly(server, 5).await, b"again");
+            assert!(recv_exactly(server, rest + 5).await.ends_with(b"again"));
         }
     });
 }

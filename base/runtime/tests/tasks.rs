@@ -89,7 +89,7 @@ fn timers_fire_in_order_and_never_early() {
                 spawn(async move {
                     let start = time::now();
                     time::sleep(Duration::from_millis(ms)).await;
-                    assert!(start.elapsed() >= Duration::from_millis(ms));
+                    assert!(time::now() - start >= Duration::from_millis(ms));
                     order.borrow_mut().push(ms);
                 })
             })
@@ -182,6 +182,7 @@ fn a_notification_is_kept_for_one_and_passed_on_when_its_waiter_goes() {
     });
 }
 
+#[cfg(not(sim))] // a channel of std blocks the simulator's only thread
 #[test]
 fn a_blocking_call_does_not_hold_up_the_core() {
     on_each(|| async {

@@ -4,6 +4,8 @@
 //! What always holds: a buffer is in exactly one place, the kernel's ring, the free list or a [`PooledBuf`]; its pages
 //! are touched only once it has been used.
 
+#![cfg_attr(sim, allow(dead_code, reason = "the kernel's ring"))]
+
 use io_uring::types::BufRingEntry;
 use std::cell::{Cell, RefCell};
 use std::io;

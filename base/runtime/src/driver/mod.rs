@@ -5,20 +5,34 @@
 //! - A slot is freed by its last completion, so a slot number never names two operations at a time.
 //! - A completion is told to its [`Sink`]; the driver itself decides nothing.
 
+#![cfg_attr(sim, allow(dead_code, unused_variables, reason = "what only the kernel needs"))]
+
+#[cfg(not(sim))]
 mod epoll;
+#[cfg(not(sim))]
 mod ring;
 
-use crate::buf::{AlignedBuf, Lease, Pool, Segment};
+#[cfg(not(sim))]
+use crate::buf::Pool;
+use crate::buf::{AlignedBuf, Lease, Segment};
 use crate::limits;
+#[cfg(sim)]
+use crate::sim::driver::Twin;
+#[cfg(not(sim))]
 use epoll::Epoll;
+#[cfg(not(sim))]
 use ring::Ring;
 use slab::Slab;
 use std::io;
 use std::os::fd::RawFd;
 use std::rc::Rc;
+#[cfg(not(sim))]
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(sim)]
+pub(crate) use crate::sim::driver::Wake;
+#[cfg(not(sim))]
 pub(crate) use epoll::Wake;
 
 pub(crate) type Slot = usize;
@@ -193,23 +207,28 @@ fn poll_mask(writable: bool) -> u32 {
 }
 
 /// An operation in flight.
-struct Entry {
-    request: Request,
+pub(crate) struct Entry {
+    pub(crate) request: Request,
     sink: Rc<dyn Sink>,
 }
 
 /// What a backend reports.
-struct Event {
-    slot: Slot,
-    result: i32,
-    lease: Option<Lease>,
-    more_waiting: bool,
-    last: bool,
+pub(crate) struct Event {
+    pub(crate) slot: Slot,
+    /// A count or a descriptor; negative: an errno.
+    pub(crate) result: i32,
+    pub(crate) lease: Option<Lease>,
+    pub(crate) more_waiting: bool,
+    pub(crate) last: bool,
 }
 
 enum Backend {
+    #[cfg(not(sim))]
     Ring(Ring),
+    #[cfg(not(sim))]
     Epoll(Epoll),
+    #[cfg(sim)]
+    Twin(Twin),
 }
 
 pub(crate) struct Driver {
@@ -219,12 +238,19 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
+    #[cfg(not(sim))]
     pub(crate) fn ring(pool: Rc<Pool>, wake: &Arc<Wake>) -> io::Result<Driver> {
         Ok(Driver::over(Backend::Ring(Ring::new(pool, wake.clone())?)))
     }
 
+    #[cfg(not(sim))]
     pub(crate) fn epoll(pool: Rc<Pool>, wake: &Arc<Wake>) -> io::Result<Driver> {
         Ok(Driver::over(Backend::Epoll(Epoll::new(pool, wake.clone())?)))
+    }
+
+    #[cfg(sim)]
+    pub(crate) fn twin(twin: Twin) -> Driver {
+        Driver::over(Backend::Twin(twin))
     }
 
     fn over(backend: Backend) -> Driver {
@@ -235,8 +261,12 @@ impl Driver {
         let slot = self.entries.insert(Entry { request, sink });
         let request = &mut self.entries[slot].request;
         match &mut self.backend {
+            #[cfg(not(sim))]
             Backend::Ring(ring) => ring.submit(slot, request),
+            #[cfg(not(sim))]
             Backend::Epoll(epoll) => epoll.submit(slot, request),
+            #[cfg(sim)]
+            Backend::Twin(twin) => twin.submit(slot, request),
         }
         slot
     }
@@ -245,14 +275,23 @@ impl Driver {
     pub(crate) fn cancel(&mut self, slot: Slot) {
         let Some(entry) = self.entries.get_mut(slot) else { return };
         match &mut self.backend {
+            #[cfg(not(sim))]
             Backend::Ring(ring) => ring.cancel(slot),
+            #[cfg(not(sim))]
             Backend::Epoll(epoll) => epoll.cancel(slot, &mut entry.request),
+            #[cfg(sim)]
+            Backend::Twin(twin) => twin.cancel(slot),
         }
     }
 
     pub(crate) fn cancel_all(&mut self) {
         let slots: Vec<Slot> = self.entries.iter().map(|(slot, _)| slot).collect();
         slots.into_iter().for_each(|slot| self.cancel(slot));
+        #[cfg(sim)]
+        {
+            let Backend::Twin(twin) = &mut self.backend;
+            twin.abandon_files();
+        }
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -267,8 +306,12 @@ impl Driver {
         told: &mut Vec<(Rc<dyn Sink>, Completion)>,
     ) -> io::Result<()> {
         match &mut self.backend {
+            #[cfg(not(sim))]
             Backend::Ring(ring) => ring.wait(timeout, &mut self.events)?,
+            #[cfg(not(sim))]
             Backend::Epoll(epoll) => epoll.wait(timeout, &mut self.entries, &mut self.events)?,
+            #[cfg(sim)]
+            Backend::Twin(twin) => twin.wait(&mut self.entries, &mut self.events),
         }
         for event in self.events.drain(..) {
             let (sink, request) = if event.last {

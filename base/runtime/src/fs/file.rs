@@ -1,13 +1,13 @@
 //! One open file.
 
+use super::system;
 use crate::blocking;
 use crate::buf::{AlignedBuf, Segment};
 use crate::driver::{Completion, FileBuffer, FileData, Request};
 use crate::exec::Core;
 use crate::once::Once;
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// How to open a file; as std's, with O_DIRECT and O_DSYNC.
 #[derive(Debug, Clone)]
 pub struct OpenOptions {
-    options: std::fs::OpenOptions,
+    options: system::OpenOptions,
     flags: i32,
 }
 
@@ -28,7 +28,7 @@ impl Default for OpenOptions {
 impl OpenOptions {
     /// Nothing allowed yet.
     pub fn new() -> OpenOptions {
-        OpenOptions { options: std::fs::OpenOptions::new(), flags: 0 }
+        OpenOptions { options: system::OpenOptions::new(), flags: 0 }
     }
 
     /// Allows reads.
@@ -78,7 +78,7 @@ impl OpenOptions {
 /// An open file on this core. Operations may overlap; those on overlapping ranges have no order.
 pub struct File {
     core: Rc<Core>,
-    file: Arc<std::fs::File>,
+    file: Arc<system::File>,
 }
 
 impl File {
@@ -89,8 +89,7 @@ impl File {
     pub async fn open(path: impl AsRef<Path>, options: &OpenOptions) -> io::Result<File> {
         let path = path.as_ref().to_owned();
         let mut options = options.clone();
-        options.options.custom_flags(options.flags);
-        let file = blocking(move || options.options.open(path)).await?;
+        let file = blocking(move || system::open(&mut options.options, options.flags, &path)).await?;
         Ok(File { core: Core::current(), file: Arc::new(file) })
     }
 
@@ -247,22 +246,16 @@ fn retried(result: io::Result<u32>) -> io::Result<Option<u32>> {
     }
 }
 
-fn allocate(file: &std::fs::File, offset: u64, len: u64) -> io::Result<()> {
-    // SAFETY: no pointers.
-    let code = unsafe { libc::posix_fallocate(file.as_raw_fd(), offset as i64, len as i64) };
-    if code != 0 {
-        return Err(io::Error::from_raw_os_error(code));
-    }
+fn allocate(file: &system::File, offset: u64, len: u64) -> io::Result<()> {
+    system::reserve(file, offset, len)?;
     // Allocated extents are still marked unwritten; only real zeros make later writes free of metadata. Aligned, as the
     // file may be open with O_DIRECT.
     let zeros = AlignedBuf::zeroed(1 << 20);
-    let mut file = file;
-    file.seek(SeekFrom::Start(offset))?;
-    let mut left = len;
-    while left > 0 {
-        let step = left.min(zeros.len() as u64) as usize;
-        file.write_all(&zeros[..step])?;
-        left -= step as u64;
+    let mut done = 0;
+    while done < len {
+        let step = (len - done).min(zeros.len() as u64);
+        system::write_all_at(file, &zeros[..step as usize], offset + done)?;
+        done += step;
     }
     file.sync_all()
 }

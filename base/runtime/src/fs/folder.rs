@@ -1,9 +1,8 @@
 //! Folders and whole files.
 
+use super::system::{self, File};
 use crate::blocking;
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::fd::AsRawFd;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The whole of a file.
@@ -12,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// What open(2) and read(2) say.
 pub async fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     let path = path.as_ref().to_owned();
-    blocking(move || fs::read(path)).await
+    blocking(move || system::read(path)).await
 }
 
 /// Replaces the file at `path` by `bytes`, wholly or not at all, also across power loss: a temporary file beside it,
@@ -26,11 +25,25 @@ pub async fn write_atomic(path: impl AsRef<Path>, bytes: impl Into<Vec<u8>>) -> 
         let mut temporary = path.clone().into_os_string();
         temporary.push(".new");
         let temporary = PathBuf::from(temporary);
-        let mut file = File::create(&temporary)?;
-        file.write_all(&bytes)?;
+        let file = File::create(&temporary)?;
+        system::write_all_at(&file, &bytes, 0)?;
         file.sync_all()?;
-        fs::rename(&temporary, &path)?;
+        system::rename(&temporary, &path)?;
         sync_parent(&path)
+    })
+    .await
+}
+
+/// Copies a file, the copy durable when it resolves; an existing one is overwritten.
+///
+/// # Errors
+/// What open(2), read(2), write(2) and fsync(2) say.
+pub async fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
+    let (from, to) = (from.as_ref().to_owned(), to.as_ref().to_owned());
+    blocking(move || {
+        system::copy(&from, &to)?;
+        File::open(&to)?.sync_all()?;
+        sync_parent(&to)
     })
     .await
 }
@@ -42,7 +55,7 @@ pub async fn write_atomic(path: impl AsRef<Path>, bytes: impl Into<Vec<u8>>) -> 
 pub async fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
     let (from, to) = (from.as_ref().to_owned(), to.as_ref().to_owned());
     blocking(move || {
-        fs::rename(&from, &to)?;
+        system::rename(&from, &to)?;
         sync_parent(&to)?;
         if from.parent() == to.parent() { Ok(()) } else { sync_parent(&from) }
     })
@@ -56,7 +69,7 @@ pub async fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<
 pub async fn remove_file(path: impl AsRef<Path>) -> io::Result<()> {
     let path = path.as_ref().to_owned();
     blocking(move || {
-        fs::remove_file(&path)?;
+        system::remove_file(&path)?;
         sync_parent(&path)
     })
     .await
@@ -69,7 +82,7 @@ pub async fn remove_file(path: impl AsRef<Path>) -> io::Result<()> {
 pub async fn create_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
     let path = path.as_ref().to_owned();
     blocking(move || {
-        fs::create_dir_all(&path)?;
+        system::create_dir_all(&path)?;
         // Whichever of them are new, their names are in the folder above.
         path.ancestors().take_while(|folder| folder.parent().is_some()).try_for_each(sync_parent)
     })
@@ -83,8 +96,7 @@ pub async fn create_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
 pub async fn read_dir(path: impl AsRef<Path>) -> io::Result<Vec<PathBuf>> {
     let path = path.as_ref().to_owned();
     blocking(move || {
-        let mut paths: Vec<PathBuf> =
-            fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>()?;
+        let mut paths = system::paths(&path)?;
         paths.sort();
         Ok(paths)
     })
@@ -97,13 +109,13 @@ pub async fn read_dir(path: impl AsRef<Path>) -> io::Result<Vec<PathBuf>> {
 /// What open(2) and fsync(2) say.
 pub async fn sync_dir(path: impl AsRef<Path>) -> io::Result<()> {
     let path = path.as_ref().to_owned();
-    blocking(move || File::open(path)?.sync_all()).await
+    blocking(move || system::sync_folder(&path)).await
 }
 
 fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => File::open(".")?.sync_all(),
-        Some(parent) => File::open(parent)?.sync_all(),
+        Some(parent) if parent.as_os_str().is_empty() => system::sync_folder(Path::new(".")),
+        Some(parent) => system::sync_folder(parent),
         None => Ok(()),
     }
 }
@@ -121,11 +133,7 @@ pub struct DirLock {
 pub async fn lock_dir(path: impl AsRef<Path>) -> io::Result<DirLock> {
     let path = path.as_ref().join("LOCK");
     blocking(move || {
-        let file = File::options().create(true).truncate(false).write(true).open(path)?;
-        // SAFETY: no pointers.
-        if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
+        let file = system::open_locked(&path)?;
         Ok(DirLock { _file: file })
     })
     .await

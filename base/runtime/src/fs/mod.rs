@@ -7,8 +7,13 @@
 
 mod file;
 mod folder;
+#[cfg(not(sim))]
+mod system;
+
+#[cfg(sim)]
+use crate::sim::disk::system;
 
 pub use file::{File, OpenOptions};
 pub use folder::{
-    DirLock, create_dir_all, lock_dir, read, read_dir, remove_file, rename, sync_dir, write_atomic,
+    DirLock, copy, create_dir_all, lock_dir, read, read_dir, remove_file, rename, sync_dir, write_atomic,
 };

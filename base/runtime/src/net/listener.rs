@@ -3,16 +3,16 @@
 //! What always holds: a connection that the kernel has given us is handed to exactly one `accept`, however many of its
 //! futures were dropped; those never asked for are closed with the listener.
 
+use super::system::{Socket, SocketFile, bind_patiently, listen_unix};
 use super::{Address, Stream};
 use crate::driver::{Completion, Request, Sink, Slot};
 use crate::exec::Core;
 use crate::limits;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Type};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -29,16 +29,6 @@ pub struct ListenOptions {
 impl Default for ListenOptions {
     fn default() -> ListenOptions {
         ListenOptions { backlog: 1024, unix_mode: None }
-    }
-}
-
-/// Removes a Unix socket's file when the last of its listeners goes.
-#[derive(Debug)]
-struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
     }
 }
 
@@ -97,9 +87,14 @@ fn local_address(socket: &Socket) -> Address {
 pub fn listen(address: &Address, copies: usize, options: &ListenOptions) -> io::Result<Vec<BoundListener>> {
     assert!(copies > 0, "a listener for no core");
     match address {
-        Address::Unix(path) => listen_unix(path, copies, options),
+        Address::Unix(path) => {
+            let (socket, file) = listen_unix(path, backlog(options), options.unix_mode)?;
+            (0..copies)
+                .map(|_| Ok(BoundListener { socket: socket.try_clone()?, file: Some(file.clone()) }))
+                .collect()
+        }
         Address::Ip(ip) => {
-            let probe = super::bind_patiently(|| {
+            let probe = bind_patiently(|| {
                 let probe = tcp_socket(*ip, false)?;
                 probe.bind(&(*ip).into())?;
                 Ok(probe)
@@ -133,30 +128,10 @@ fn tcp_socket(address: std::net::SocketAddr, reuse_port: bool) -> io::Result<Soc
     Ok(socket)
 }
 
-fn listen_unix(path: &Path, copies: usize, options: &ListenOptions) -> io::Result<Vec<BoundListener>> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    let address = Address::Unix(path.to_owned()).to_socket_address()?;
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Err(io::ErrorKind::AddrInUse.into());
-    }
-    if std::fs::symlink_metadata(path)
-        .is_ok_and(|file| std::os::unix::fs::FileTypeExt::is_socket(&file.file_type()))
-    {
-        std::fs::remove_file(path)?;
-    }
-    socket.bind(&address)?;
-    let file = Arc::new(SocketFile(path.to_owned()));
-    if let Some(mode) = options.unix_mode {
-        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))?;
-    }
-    socket.listen(backlog(options))?;
-    (0..copies).map(|_| Ok(BoundListener { socket: socket.try_clone()?, file: Some(file.clone()) })).collect()
-}
-
 struct Inner {
     core: Rc<Core>,
     socket: Socket,
-    accepted: RefCell<VecDeque<OwnedFd>>,
+    accepted: RefCell<VecDeque<Socket>>,
     /// The accept in flight.
     slot: Cell<Option<Slot>>,
     /// It has been asked to end, as the queue is full or the listener gone.
@@ -170,7 +145,7 @@ impl Sink for Inner {
         match completion.result {
             Ok(fd) => {
                 // SAFETY: accept gave this descriptor to us alone.
-                let socket = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
+                let socket = unsafe { Socket::from_raw_fd(fd as RawFd) };
                 self.accepted.borrow_mut().push_back(socket);
             }
             Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => {}
@@ -229,13 +204,12 @@ impl Listener {
     }
 }
 
-fn accepted(core: &Rc<Core>, socket: OwnedFd) -> io::Result<(Stream, Address)> {
-    let socket = Socket::from(socket);
+fn accepted(core: &Rc<Core>, socket: Socket) -> io::Result<(Stream, Address)> {
     // A peer that has gone already has no address any more.
     let peer = socket.peer_addr()?;
     let address = Address::from_socket_address(&peer);
     if address.ip().is_some() {
-        let _ = SockRef::from(&socket).set_tcp_nodelay(true);
+        let _ = socket.set_tcp_nodelay(true);
     }
     Ok((Stream::new(core.clone(), socket), address))
 }

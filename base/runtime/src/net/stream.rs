@@ -7,12 +7,13 @@
 //! - At most one receive and one send are in the kernel at a time; an idle stream has neither buffer nor segment.
 
 use super::Address;
+use super::system::{self, Socket};
 use crate::buf::{Lease, Segment};
 use crate::driver::{Completion, Outgoing, Request, Sink, Slot};
 use crate::exec::Core;
 use crate::limits;
 use crate::once::Once;
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, Type};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
@@ -193,15 +194,7 @@ impl Stream {
     /// Ends the connection now: what is queued is dropped, the peer sees a reset.
     pub fn abort(&self) {
         self.inner.sending.borrow_mut().fail(io::ErrorKind::ConnectionAborted);
-        // SAFETY: a plain C struct for which all zeros is a value, the family AF_UNSPEC among them.
-        let nowhere: libc::sockaddr = unsafe { std::mem::zeroed() };
-        let len = size_of::<libc::sockaddr>() as libc::socklen_t;
-        // Connecting a TCP socket to AF_UNSPEC resets its connection at once (connect(2)), where closing would wait for
-        // the receive in flight.
-        // SAFETY: the address is readable and of the length given.
-        if unsafe { libc::connect(self.inner.socket.as_raw_fd(), &raw const nowhere, len) } < 0 {
-            let _ = self.inner.socket.shutdown(Shutdown::Both);
-        }
+        system::reset(&self.inner.socket);
     }
 
     async fn room(&self) -> io::Result<()> {

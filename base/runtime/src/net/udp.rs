@@ -57,7 +57,7 @@ fn local_address(socket: &Socket) -> SocketAddr {
 /// What bind(2) says; `AddrInUse` when somebody has the port.
 pub fn bind_udp(address: SocketAddr, copies: usize) -> io::Result<Vec<BoundUdp>> {
     assert!(copies > 0, "a socket for no core");
-    let probe = super::bind_patiently(|| {
+    let probe = super::system::bind_patiently(|| {
         let probe = udp_socket(address)?;
         probe.bind(&address.into())?;
         Ok(probe)

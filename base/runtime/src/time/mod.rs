@@ -1,10 +1,14 @@
 //! Time: the only clocks of the project, and timers on the core's wheel (one-millisecond ticks, rounded up).
 
+#[cfg(not(sim))]
+mod clock;
 mod wheel;
 
 pub(crate) use wheel::Wheel;
 
 use crate::exec::Core;
+#[cfg(sim)]
+use crate::sim::clock;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -13,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The monotonic clock, read now.
 pub fn now() -> Instant {
-    Instant::now()
+    clock::monotonic()
 }
 
 /// The monotonic clock as it was when this turn began: free to read, at most one turn old.
@@ -21,9 +25,15 @@ pub fn turn_now() -> Instant {
     Core::current().turn_started()
 }
 
+/// Time since the machine started, its sleep included (CLOCK_BOOTTIME): what a lease is measured on, as the monotonic clock
+/// stands still while a machine is suspended.
+pub fn boot_clock() -> Duration {
+    clock::boot()
+}
+
 /// The wall clock; it may jump.
 pub fn wall_clock() -> SystemTime {
-    SystemTime::now()
+    clock::wall()
 }
 
 /// The wall clock in milliseconds since the Unix epoch; it may jump.

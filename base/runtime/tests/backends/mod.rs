@@ -1,8 +1,8 @@
-//! Runs a test body on every backend, and connects pairs of streams.
+//! Runs a test body on every backend (or in the simulator, when built for that), and connects pairs of streams.
 #![allow(dead_code)] // each test file uses its part
 
+use runtime::Options;
 use runtime::net::{ListenOptions, Listener, Stream, listen};
-use runtime::{Backend, Options};
 use std::future::Future;
 
 /// Runs `body` on both backends with receive buffers of the default size and number.
@@ -11,9 +11,15 @@ pub(crate) fn on_each<Fut: Future<Output = ()>>(body: impl Fn() -> Fut) {
 }
 
 pub(crate) fn on_each_with<Fut: Future<Output = ()>>(options: &Options, body: impl Fn() -> Fut) {
-    for backend in [Backend::Ring, Backend::Epoll] {
+    #[cfg(not(sim))]
+    for backend in [runtime::Backend::Ring, runtime::Backend::Epoll] {
         println!("on {backend:?}");
         runtime::block_on(&Options { backend, ..options.clone() }, body()).expect("the backend works here");
+    }
+    #[cfg(sim)]
+    for seed in 0..3 {
+        println!("in the simulator, seed {seed}");
+        runtime::sim::block_on_seed(seed, options, body());
     }
 }
 
@@ -42,5 +48,6 @@ pub(crate) async fn recv_exactly(stream: &Stream, count: usize) -> Vec<u8> {
 }
 
 pub(crate) fn open_descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
+    // The simulator's are not the host's.
+    if cfg!(sim) { 0 } else { std::fs::read_dir("/proc/self/fd").unwrap().count() }
 }
