@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::{GroupId, Index};
+use crate::{GroupId, Index, Term};
 
 /// An error of the log.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +63,19 @@ pub enum Error {
         offset: u64,
         /// What is wrong.
         what: String,
+    },
+    /// Both copies of a vote are whole, and differ.
+    #[error(
+        "{}: says that group {group} voted for another node in term {term} than the log does: restore both from one copy",
+        path.display()
+    )]
+    Votes {
+        /// The second copy.
+        path: PathBuf,
+        /// The group.
+        group: GroupId,
+        /// The term.
+        term: Term,
     },
     /// The folder was written in another version of the format.
     #[error(

@@ -43,7 +43,7 @@ pub const SEAL_AFTER: Duration = Duration::from_millis(50);
 pub const SPACE_RETRY: Duration = Duration::from_secs(1);
 
 /// Members of a group, learners among them.
-pub const MEMBERS_MAX: usize = 32;
+pub const MEMBERS_MAX: usize = 16;
 
 /// Entries in one message.
 pub const MESSAGE_ENTRIES_MAX: usize = 65_536;
@@ -67,9 +67,9 @@ pub fn entry_bytes_max(segment_bytes: u64) -> usize {
 }
 
 /// The most groups in a log with segments of `segment_bytes`: each segment begins with the state of all groups,
-/// and that may take an eighth of it.
+/// and that may take an eighth of it. Replicated groups take more room than plain ones, by their members.
 pub fn groups_max(segment_bytes: u64) -> usize {
-    let fit = usize::try_from(segment_bytes / 8 / 32).unwrap_or(usize::MAX);
+    let fit = usize::try_from(segment_bytes / 8 / 84).unwrap_or(usize::MAX);
     fit.min(GROUPS_MAX)
 }
 

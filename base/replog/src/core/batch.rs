@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! payload of the batch = head (24 bytes), record, record, …, zeros to the end of the last block
-//! record               = kind, length, group, index (24 bytes), bytes
+//! record               = kind, flavour, length, group, index, term (32 bytes), bytes
 //! ```
 //!
 //! The payload is cut into 496-byte pieces, one to a sector, each behind its stamp. Head and body have checksums
@@ -10,33 +10,69 @@
 
 use std::ops::DerefMut;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use crc32fast::Hasher;
 
+use crate::core::consensus::{HardState, Kind, Members};
 use crate::core::format::{
     self, BLOCK_PAYLOAD, Position, SECTOR_PAYLOAD, STAMP_BYTES, Salt, get_u32, get_u64, put_u32, put_u64,
 };
 use crate::limits::{BLOCK_BYTES, SECTOR_BYTES};
-use crate::{GroupId, Index};
+use crate::{GroupId, Index, NodeId, Term};
 
 /// Bytes of a batch's head.
 pub(crate) const HEAD_BYTES: usize = 24;
 /// Bytes in front of each record.
-pub(crate) const RECORD_HEAD_BYTES: usize = 24;
+pub(crate) const RECORD_HEAD_BYTES: usize = 32;
 
 const ENTRY: u8 = 1;
 const TRUNCATED: u8 = 2;
 const GROUP: u8 = 3;
+const HARD_STATE: u8 = 4;
+const MEMBERS: u8 = 5;
+const RESTORED: u8 = 6;
+
+/// Bytes of a group's state behind its head, its members aside.
+const GROUP_BYTES: usize = 48;
 
 /// One record of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Record {
-    /// An entry of a group.
-    Entry { group: GroupId, index: Index, bytes: Bytes },
+    /// An entry of a group. One within the group's log takes the place of what was there, and of everything behind it.
+    Entry { group: GroupId, index: Index, term: Term, kind: Kind, bytes: Bytes },
     /// Entries of the group up to here are no longer needed.
-    Truncated { group: GroupId, through: Index },
+    Truncated { group: GroupId, through: Index, term: Term },
     /// The state of a group when a segment began.
-    Group { group: GroupId, last: Index, truncated: Index },
+    Group { group: GroupId, last: Index, state: State },
+    /// What this node has promised in the group.
+    HardState { group: GroupId, state: HardState },
+    /// The members of the group, from an index on.
+    Members { group: GroupId, since: Index, members: Members },
+    /// The group begins anew behind here, with these members: none of its entries is needed.
+    Restored { group: GroupId, at: Index, term: Term, members: Members },
+}
+
+/// What a log knows of a group beside its entries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct State {
+    /// Entries up to here are no longer needed; with the term of the last of them.
+    pub(crate) truncated: (Index, Term),
+    pub(crate) hard_state: HardState,
+    /// The members, and since which index. None at all: the group is not replicated.
+    pub(crate) members: (Index, Members),
+}
+
+impl State {
+    /// Bytes of the record with which a segment begins.
+    pub(crate) fn record_bytes(&self) -> usize {
+        RECORD_HEAD_BYTES + GROUP_BYTES + members_bytes(&self.members.1)
+    }
+}
+
+fn members_bytes(members: &Members) -> usize {
+    let mut bytes = Vec::new();
+    members.encode(&mut bytes);
+    bytes.len()
 }
 
 impl Record {
@@ -46,7 +82,9 @@ impl Record {
             + match self {
                 Record::Entry { bytes, .. } => bytes.len(),
                 Record::Truncated { .. } => 0,
-                Record::Group { .. } => 8,
+                Record::Group { state, .. } => return state.record_bytes(),
+                Record::HardState { .. } => 8,
+                Record::Members { members, .. } | Record::Restored { members, .. } => members_bytes(members),
             }
     }
 }
@@ -156,19 +194,43 @@ pub(crate) fn encode<B: DerefMut<Target = [u8]>>(
     }
 }
 
+/// A record's head, the bytes that it shares with its owner, and others.
 fn parts(record: &Record) -> ([u8; RECORD_HEAD_BYTES], &[u8], Vec<u8>) {
-    let (kind, group, index, bytes, tail): (u8, &GroupId, &Index, &[u8], Vec<u8>) = match record {
-        Record::Entry { group, index, bytes } => (ENTRY, group, index, bytes, Vec::new()),
-        Record::Truncated { group, through } => (TRUNCATED, group, through, &[], Vec::new()),
-        Record::Group { group, last, truncated } => {
-            (GROUP, group, last, &[], truncated.0.to_le_bytes().to_vec())
+    let (mut flavour, mut bytes, mut tail): (u8, &[u8], Vec<u8>) = (0, &[], Vec::new());
+    let mut number = |number: u64| tail.extend_from_slice(&number.to_le_bytes());
+    let (kind, group, index, term) = match record {
+        Record::Entry { group, index, term, kind, bytes: entry } => {
+            (flavour, bytes) = (kind.code(), entry);
+            (ENTRY, group, *index, *term)
+        }
+        Record::Truncated { group, through, term } => (TRUNCATED, group, *through, *term),
+        Record::Group { group, last, state } => {
+            let State { truncated, hard_state, members } = state;
+            let numbers =
+                [truncated.0.0, truncated.1.0, hard_state.vote.0, hard_state.commit.0, members.0.0, 0];
+            numbers.into_iter().for_each(number);
+            members.1.encode(&mut tail);
+            (GROUP, group, *last, hard_state.term)
+        }
+        Record::HardState { group, state } => {
+            number(state.vote.0);
+            (HARD_STATE, group, state.commit, state.term)
+        }
+        Record::Members { group, since, members } => {
+            members.encode(&mut tail);
+            (MEMBERS, group, *since, Term(0))
+        }
+        Record::Restored { group, at, term, members } => {
+            members.encode(&mut tail);
+            (RESTORED, group, *at, *term)
         }
     };
     let mut head = [0; RECORD_HEAD_BYTES];
-    head[0] = kind;
+    (head[0], head[1]) = (kind, flavour);
     put_u32(&mut head, 4, (bytes.len() + tail.len()) as u32);
     put_u64(&mut head, 8, group.0);
     put_u64(&mut head, 16, index.0);
+    put_u64(&mut head, 24, term.0);
     (head, bytes, tail)
 }
 
@@ -238,21 +300,41 @@ pub(crate) fn decode(mut body: Bytes, records: u32) -> Option<Vec<Record>> {
         if body.len() < RECORD_HEAD_BYTES {
             return None;
         }
-        let (kind, len) = (body[0], get_u32(&body, 4) as usize);
-        let (group, index) = (GroupId(get_u64(&body, 8)), Index(get_u64(&body, 16)));
-        body.advance(RECORD_HEAD_BYTES);
+        let head = body.split_to(RECORD_HEAD_BYTES);
+        let len = get_u32(&head, 4) as usize;
         if body.len() < len {
             return None;
         }
-        let bytes = body.split_to(len);
-        decoded.push(match (kind, len) {
-            (ENTRY, _) => Record::Entry { group, index, bytes },
-            (TRUNCATED, 0) => Record::Truncated { group, through: index },
-            (GROUP, 8) => Record::Group { group, last: index, truncated: Index(get_u64(&bytes, 0)) },
-            _ => return None,
-        });
+        decoded.push(record(&head, body.split_to(len))?);
     }
     body.is_empty().then_some(decoded)
+}
+
+fn record(head: &[u8], bytes: Bytes) -> Option<Record> {
+    let group = GroupId(get_u64(head, 8));
+    let (index, term) = (Index(get_u64(head, 16)), Term(get_u64(head, 24)));
+    let members =
+        |bytes: &[u8]| Members::decode(bytes).filter(|(_, rest)| rest.is_empty()).map(|(members, _)| members);
+    Some(match (head[0], bytes.len()) {
+        (ENTRY, _) => Record::Entry { group, index, term, kind: Kind::of(head[1])?, bytes },
+        (TRUNCATED, 0) => Record::Truncated { group, through: index, term },
+        (GROUP, GROUP_BYTES..) => {
+            let number = |at: usize| get_u64(&bytes, at * 8);
+            let state = State {
+                truncated: (Index(number(0)), Term(number(1))),
+                hard_state: HardState { term, vote: NodeId(number(2)), commit: Index(number(3)) },
+                members: (Index(number(4)), members(&bytes[GROUP_BYTES..])?),
+            };
+            Record::Group { group, last: index, state }
+        }
+        (HARD_STATE, 8) => {
+            let vote = NodeId(get_u64(&bytes, 0));
+            Record::HardState { group, state: HardState { term, vote, commit: index } }
+        }
+        (MEMBERS, _) => Record::Members { group, since: index, members: members(&bytes)? },
+        (RESTORED, _) => Record::Restored { group, at: index, term, members: members(&bytes)? },
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -281,19 +363,30 @@ mod tests {
     }
 
     fn entry(bytes: usize) -> Record {
-        Record::Entry { group: GroupId(1), index: Index(2), bytes: Bytes::from(vec![0xAB; bytes]) }
+        let bytes = Bytes::from(vec![0xAB; bytes]);
+        Record::Entry { group: GroupId(1), index: Index(2), term: Term(3), kind: Kind::App, bytes }
     }
 
     #[test]
     fn batches_come_back_whatever_their_size() {
         round_trip(&[], &[1]);
-        for bytes in [0, 1, 447, 448, 449, 3919, 3920] {
+        for bytes in [0, 1, 439, 440, 441, 3911, 3912] {
             round_trip(&[entry(bytes)], &[1]);
         }
-        round_trip(&[entry(3921)], &[2]);
+        round_trip(&[entry(3913)], &[2]);
         round_trip(&[entry(40_000)], &[8, 2, 1]);
-        let state = Record::Group { group: GroupId(u64::MAX), last: Index(7), truncated: Index(5) };
-        let truncated = Record::Truncated { group: GroupId(4), through: Index(1 << 60) };
+        let group = GroupId(u64::MAX);
+        let members = Members::voters((1..=5).map(NodeId));
+        let hard_state = HardState { term: Term(8), vote: NodeId(9), commit: Index(6) };
+        let state =
+            State { truncated: (Index(5), Term(2)), hard_state, members: (Index(4), members.clone()) };
+        let state = Record::Group { group, last: Index(7), state };
+        round_trip(&[Record::Group { group, last: Index(7), state: State::default() }], &[1]);
+        let hard_state = Record::HardState { group, state: hard_state };
+        let restored = Record::Restored { group, at: Index(3), term: Term(2), members: members.clone() };
+        let members = Record::Members { group, since: Index(3), members };
+        round_trip(&[hard_state, members, restored], &[1]);
+        let truncated = Record::Truncated { group: GroupId(4), through: Index(1 << 60), term: Term(1) };
         round_trip(&[state, truncated, entry(10), entry(0)], &[1]);
     }
 
@@ -302,11 +395,11 @@ mod tests {
         let mut pieces = vec![vec![0; BLOCK_BYTES]];
         encode(&[entry(10), entry(20)], SALT, 4, MARK, &mut pieces);
         let whole: Vec<u8> = payload(&pieces[0]).flatten().copied().collect();
-        let body = Bytes::copy_from_slice(&whole[HEAD_BYTES..HEAD_BYTES + 78]);
+        let body = Bytes::copy_from_slice(&whole[HEAD_BYTES..HEAD_BYTES + 94]);
         assert!(decode(body.clone(), 2).is_some());
         assert!(decode(body.clone(), 1).is_none());
         assert!(decode(body.clone(), 3).is_none());
-        assert!(decode(body.slice(..77), 2).is_none());
+        assert!(decode(body.slice(..93), 2).is_none());
         assert!(decode(body, u32::MAX).is_none());
     }
 }

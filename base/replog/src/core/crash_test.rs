@@ -14,18 +14,18 @@ use crate::core::stream::{Batch, Next, Refusal, Step, Stream};
 use crate::limits::{BLOCK_BYTES, SECTOR_BYTES, SEGMENT_BYTES_MIN};
 use crate::{GroupId, Index};
 
-const LOG: u64 = 0x1234_5678;
-const SEGMENT: usize = SEGMENT_BYTES_MIN as usize;
+pub(super) const LOG: u64 = 0x1234_5678;
+pub(super) const SEGMENT: usize = SEGMENT_BYTES_MIN as usize;
 
 /// Segment files by generation, and emptied ones that keep what they held.
 #[derive(Clone, Default)]
-struct Disk {
-    segments: BTreeMap<u32, Vec<u8>>,
-    spare: Vec<Vec<u8>>,
+pub(super) struct Disk {
+    pub(super) segments: BTreeMap<u32, Vec<u8>>,
+    pub(super) spare: Vec<Vec<u8>>,
 }
 
 impl Disk {
-    fn prepare(&mut self, generation: u32) {
+    pub(super) fn prepare(&mut self, generation: u32) {
         let mut file = self.spare.pop().unwrap_or_else(|| vec![0; SEGMENT]);
         let header = Header { salt: Salt { log: LOG, generation }, segment_bytes: SEGMENT_BYTES_MIN };
         header.encode(&mut file[..BLOCK_BYTES]);
@@ -33,7 +33,7 @@ impl Disk {
     }
 
     /// Writes pieces of `unit` bytes, those that `keep` picks.
-    fn write(&mut self, batch: &Batch, bytes: &[u8], unit: usize, mut keep: impl FnMut() -> bool) {
+    pub(super) fn write(&mut self, batch: &Batch, bytes: &[u8], unit: usize, mut keep: impl FnMut() -> bool) {
         let file = self.segments.get_mut(&batch.at.generation).expect("the segment is ready");
         let from = batch.at.block as usize * BLOCK_BYTES;
         for (piece, at) in bytes.chunks(unit).zip((from..).step_by(unit)) {
@@ -43,7 +43,7 @@ impl Disk {
         }
     }
 
-    fn recover(&self) -> Result<Option<Found>, Damage> {
+    pub(super) fn recover(&self) -> Result<Option<Found>, Damage> {
         let mut recovery = Recovery::new();
         for file in self.segments.values() {
             recovery.segment(&Header::decode(file).expect("headers are synced before use"));
@@ -52,26 +52,30 @@ impl Disk {
         recovery.finish()
     }
 
-    fn entries(&self, found: &Found) -> Vec<(GroupId, Index, Bytes)> {
-        let mut entries = Vec::new();
+    pub(super) fn records(&self, found: &Found) -> Vec<Record> {
+        let mut records = Vec::new();
         for held in &found.segments {
             let file = &self.segments[&held.generation];
-            let mut scan =
-                Scan::new(Salt { log: LOG, generation: held.generation }, (SEGMENT / BLOCK_BYTES) as u32);
+            let salt = Salt { log: LOG, generation: held.generation };
+            let mut scan = Scan::new(salt, (SEGMENT / BLOCK_BYTES) as u32);
             for block in file.chunks_exact(BLOCK_BYTES).take(held.end as usize).skip(1) {
-                for record in scan.feed(block).into_iter().flat_map(|batch| batch.records) {
-                    if let Record::Entry { group, index, bytes } = record
-                        && index > found.groups[&group].truncated
-                    {
-                        entries.push((group, index, bytes));
-                    }
-                }
+                records.extend(scan.feed(block).into_iter().flat_map(|batch| batch.records));
             }
         }
-        entries
+        records
     }
 
-    fn zero_torn(&mut self, found: &Found) {
+    fn entries(&self, found: &Found) -> Vec<(GroupId, Index, Bytes)> {
+        let needed = |record| match record {
+            Record::Entry { group, index, bytes, .. } if index > found.groups[&group].truncated() => {
+                Some((group, index, bytes))
+            }
+            _ => None,
+        };
+        self.records(found).into_iter().filter_map(needed).collect()
+    }
+
+    pub(super) fn zero_torn(&mut self, found: &Found) {
         if let (Some(torn), Some(held)) = (&found.torn, found.segments.last()) {
             let file = self.segments.get_mut(&held.generation).expect("it was found");
             file[torn.start as usize * BLOCK_BYTES..torn.end as usize * BLOCK_BYTES].fill(0);
@@ -79,7 +83,7 @@ impl Disk {
     }
 }
 
-fn bytes_of(batch: &Batch, salt: Salt) -> Vec<u8> {
+pub(super) fn bytes_of(batch: &Batch, salt: Salt) -> Vec<u8> {
     let mut piece = [vec![0xEE; batch.blocks as usize * BLOCK_BYTES]];
     batch::encode(&batch.records, salt, batch.at.block, batch.watermark, &mut piece);
     piece.concat()
@@ -222,7 +226,7 @@ impl World {
             assert!(found.groups[group].last >= *acknowledged, "group {group} lost what was acknowledged");
         }
         for (group, state) in &found.groups {
-            assert!(state.truncated <= self.truncated.get(group).copied().unwrap_or_default());
+            assert!(state.truncated() <= self.truncated.get(group).copied().unwrap_or_default());
         }
         // What is there is what was proposed, in that order, from the truncation to the last.
         self.proposed
@@ -230,13 +234,13 @@ impl World {
         let expected: Vec<_> = self
             .proposed
             .iter()
-            .filter(|(group, index, _)| *index > found.groups[group].truncated)
+            .filter(|(group, index, _)| *index > found.groups[group].truncated())
             .cloned()
             .collect();
         assert!(entries == expected, "{} entries came back of {}", entries.len(), expected.len());
         self.proposed = expected;
         self.acknowledged = found.groups.iter().map(|(group, state)| (*group, state.last)).collect();
-        self.truncated = found.groups.iter().map(|(group, state)| (*group, state.truncated)).collect();
+        self.truncated = found.groups.iter().map(|(group, state)| (*group, state.truncated())).collect();
     }
 
     fn live(&mut self, steps: usize) {
@@ -377,7 +381,7 @@ fn a_group_moves_forward_when_its_state_machine_is_ahead() {
     world.finish_write();
     let found = world.disk.recover().expect("whole").expect("there");
     assert_eq!(found.groups[&GroupId(1)].last, Index(51));
-    assert_eq!(found.groups[&GroupId(1)].truncated, Index(50));
+    assert_eq!(found.groups[&GroupId(1)].truncated(), Index(50));
 }
 
 #[test]

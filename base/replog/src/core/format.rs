@@ -10,7 +10,7 @@ use crc32fast::Hasher;
 use crate::limits::{BLOCK_BYTES, SECTOR_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 
 /// The format that this program writes, and the only one it reads.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 const MAGIC: [u8; 8] = *b"MILLRWAL";
 
 /// Bytes of a sector that its stamp takes.
@@ -192,8 +192,8 @@ mod tests {
         let mut block = vec![0; BLOCK_BYTES];
         assert_eq!(Header::decode(&block), Err(BadHeader::Foreign));
         Header { salt: SALT, segment_bytes: 1 << 20 }.encode(&mut block);
-        put_u32(&mut block, 8, 2);
-        assert_eq!(Header::decode(&block), Err(BadHeader::Version(2)));
+        put_u32(&mut block, 8, 1);
+        assert_eq!(Header::decode(&block), Err(BadHeader::Version(1)));
     }
 
     #[test]

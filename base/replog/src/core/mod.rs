@@ -7,8 +7,12 @@ pub(crate) mod format;
 pub(crate) mod recovery;
 pub(crate) mod scan;
 pub(crate) mod stream;
+pub(crate) mod terms;
+pub(crate) mod votes;
 
 #[cfg(test)]
 mod crash_test;
+#[cfg(test)]
+mod member_crash_test;
 #[cfg(test)]
 mod rng;

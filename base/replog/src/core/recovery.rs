@@ -13,21 +13,95 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::core::batch::Record;
+use crate::core::batch::{Record, State};
+use crate::core::consensus::{HardState, Kind};
 use crate::core::format::{Header, Position};
 use crate::core::scan::{Scan, Tail, Whole};
+use crate::core::terms::Terms;
 use crate::limits::BLOCK_BYTES;
-use crate::{GroupId, Index};
+use crate::{GroupId, Index, Term};
 
 /// What the log knows of a group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct GroupState {
     /// The last index given out.
     pub(crate) last: Index,
-    /// Entries up to here are no longer needed.
-    pub(crate) truncated: Index,
+    pub(crate) state: State,
     /// Entries up to here are in none of the segments, so they must be among the truncated ones.
     pub(crate) absent: Index,
+    /// The terms of the entries that are left.
+    pub(crate) terms: Terms,
+    /// Changes of members that are in the log, ascending, and may not be in force as of [`State::members`].
+    pub(crate) changes: Vec<Index>,
+}
+
+impl GroupState {
+    /// Entries up to here are no longer needed.
+    pub(crate) fn truncated(&self) -> Index {
+        self.state.truncated.0
+    }
+
+    fn entry(&mut self, index: Index, term: Term, kind: Kind) -> Result<(), String> {
+        let within = index <= self.last && index > self.truncated() && term > Term(0);
+        if self.last.0.checked_add(1) != Some(index.0) && !within {
+            return Err(format!("entry {index} follows entry {}", self.last));
+        }
+        let before = index.0.checked_sub(1).and_then(|before| self.terms.at(Index(before)));
+        if let Some(before) = before
+            && before > term
+        {
+            return Err(format!("entry {index} is of term {term}, and follows one of term {before}"));
+        }
+        if within {
+            self.absent = self.absent.min(Index(index.0 - 1));
+            self.changes.retain(|change| *change < index);
+        }
+        self.terms.set(index, term);
+        self.last = index;
+        if kind == Kind::Members {
+            self.changes.push(index);
+        }
+        Ok(())
+    }
+
+    fn truncate(&mut self, through: Index, term: Term) {
+        if through > self.truncated() {
+            self.state.truncated = (through, term);
+            self.terms.forget_before(through);
+        }
+        if through > self.last {
+            self.last = through;
+            self.terms.restart(through, term);
+        }
+    }
+
+    fn restore(&mut self, at: Index, term: Term) {
+        (self.last, self.absent) = (at, Index(0));
+        self.state.truncated = (at, term);
+        self.terms.restart(at, term);
+        self.changes.clear();
+    }
+
+    /// The state with which a segment begins: nothing may have gone back since.
+    fn checkpoint(&mut self, last: Index, state: &State) -> Result<(), String> {
+        let (now, then) = (&self.state, state);
+        let back = last < self.last
+            || then.truncated.0 < now.truncated.0
+            || then.hard_state.term < now.hard_state.term
+            || then.members.0 < now.members.0
+            || last < then.truncated.0;
+        if back {
+            return Err(format!("goes back from entry {} to {last}", self.last));
+        }
+        if last > self.last {
+            self.absent = last;
+            self.terms.restart(then.truncated.0, then.truncated.1);
+        }
+        self.last = last;
+        self.terms.forget_before(then.truncated.0);
+        self.state = state.clone();
+        Ok(())
+    }
 }
 
 /// A segment that holds entries, or held them.
@@ -126,7 +200,7 @@ impl Recovery {
         if self.stopped {
             return;
         }
-        if let Err(what) = apply(&batch, &mut self.groups, &mut segment.held) {
+        if let Err(what) = apply(&batch, &mut self.groups, &mut segment.held, &mut self.done) {
             let at = Position { generation: segment.held.generation, block: batch.block };
             segment.contradiction = Some(Damage { at, what, whole_until: at });
             self.stopped = true;
@@ -160,7 +234,7 @@ impl Recovery {
             }
         }
         for (group, state) in &self.groups {
-            if state.truncated < state.absent {
+            if state.truncated() < state.absent {
                 let at = Position { generation: self.done[0].held.generation, block: 1 };
                 let what = format!(
                     "entries of group {group} up to {} lie in a segment that is missing",
@@ -169,6 +243,7 @@ impl Recovery {
                 return Err(Damage { at, what, whole_until: at });
             }
         }
+        self.groups.values_mut().for_each(settle);
         let prepared = self.done.split_off(used + 1).iter().map(|segment| segment.held.generation).collect();
         let segments: Vec<Held> = self
             .done
@@ -251,31 +326,63 @@ fn judge_tail(generation: u32, tail: &Tail, next_begins: Option<Position>, follo
     }
 }
 
-fn apply(batch: &Whole, groups: &mut BTreeMap<GroupId, GroupState>, held: &mut Held) -> Result<(), String> {
+/// Makes sense of a hard state that is behind the entries, or ahead of them: it goes to the disk behind the entries that
+/// came with it, and what an overwriting has cost need not be recorded anywhere.
+fn settle(group: &mut GroupState) {
+    let hard_state = &mut group.state.hard_state;
+    let commit = hard_state.commit.max(group.state.members.0).max(group.state.truncated.0);
+    hard_state.commit = commit.min(group.last);
+    let last_term = group.terms.at(group.last).unwrap_or_default();
+    if last_term > hard_state.term {
+        // Nothing was said in this term.
+        *hard_state = HardState { term: last_term, commit: hard_state.commit, ..HardState::default() };
+    }
+    group.changes.retain(|change| *change > group.state.members.0);
+}
+
+fn apply(
+    batch: &Whole,
+    groups: &mut BTreeMap<GroupId, GroupState>,
+    held: &mut Held,
+    earlier: &mut [Segment],
+) -> Result<(), String> {
     for record in &batch.records {
+        let wrong = |group: &GroupId| {
+            let group = *group;
+            move |what: String| format!("group {group}: {what}")
+        };
         match record {
-            Record::Entry { group, index, .. } => {
+            Record::Entry { group, index, term, kind, .. } => {
                 let state = groups.entry(*group).or_default();
-                if state.last.0.checked_add(1) != Some(index.0) {
-                    return Err(format!("entry {index} of group {group} follows entry {}", state.last));
+                let overwrites = *index <= state.last;
+                state.entry(*index, *term, *kind).map_err(wrong(group))?;
+                if overwrites {
+                    // What it has overwritten keeps no segment any more.
+                    let before = Index(index.0 - 1);
+                    for held in earlier.iter_mut().map(|segment| &mut segment.held) {
+                        held.last_of.entry(*group).and_modify(|last| *last = before.min(*last));
+                    }
                 }
-                state.last = *index;
                 held.last_of.insert(*group, *index);
             }
-            Record::Truncated { group, through } => {
-                let state = groups.entry(*group).or_default();
-                state.truncated = state.truncated.max(*through);
-                state.last = state.last.max(*through);
+            Record::Truncated { group, through, term } => {
+                groups.entry(*group).or_default().truncate(*through, *term);
             }
-            Record::Group { group, last, truncated } => {
+            Record::Group { group, last, state } => {
+                groups.entry(*group).or_default().checkpoint(*last, state).map_err(wrong(group))?;
+            }
+            Record::HardState { group, state } => groups.entry(*group).or_default().state.hard_state = *state,
+            Record::Members { group, since, members } => {
+                groups.entry(*group).or_default().state.members = (*since, members.clone());
+            }
+            Record::Restored { group, at, term, members } => {
                 let state = groups.entry(*group).or_default();
-                if *last < state.last || *truncated < state.truncated || last < truncated {
-                    return Err(format!("group {group} goes back from entry {} to {last}", state.last));
+                state.restore(*at, *term);
+                state.state.members = (*at, members.clone());
+                for segment in earlier.iter_mut() {
+                    segment.held.last_of.remove(group);
                 }
-                if *last > state.last {
-                    state.absent = *last;
-                }
-                (state.last, state.truncated) = (*last, *truncated);
+                held.last_of.remove(group);
             }
         }
     }

@@ -192,7 +192,8 @@ impl Scan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{GroupId, Index};
+    use crate::core::consensus::Kind;
+    use crate::{GroupId, Index, Term};
 
     const SALT: Salt = Salt { log: 5, generation: 2 };
     const MARK: Position = Position { generation: 1, block: 40 };
@@ -200,7 +201,8 @@ mod tests {
     /// The blocks of one batch at block 1 of a segment of 8.
     fn batch() -> Vec<u8> {
         let bytes = Bytes::from(vec![0x5A; 9000]);
-        let records = [Record::Entry { group: GroupId(1), index: Index(1), bytes }];
+        let (group, index, term) = (GroupId(1), Index(1), Term(0));
+        let records = [Record::Entry { group, index, term, kind: Kind::App, bytes }];
         let mut blocks = [vec![0; 3 * BLOCK_BYTES]];
         batch::encode(&records, SALT, 1, MARK, &mut blocks);
         blocks.concat()

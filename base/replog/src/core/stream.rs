@@ -3,7 +3,8 @@
 //! Always holds:
 //! - at most one batch is in flight, and it lies behind everything that is durable;
 //! - a block is given out once: never written again after it was durable;
-//! - entries are in the log in the order of the calls to [`Stream::propose`], and each group's indexes have no gaps;
+//! - entries and hard states are in the log in the order of the calls, and each group's indexes have no gaps; what is
+//!   known of a group beside them (truncations, members) goes in front of them;
 //! - a segment is given up only when truncations that cover all its entries are durable, oldest segment first.
 //!
 //! The calling contract: [`next_step`](Stream::next_step) says what to do; after `Write`, the bytes go to the disk
@@ -14,11 +15,16 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use crate::core::batch::{self, RECORD_HEAD_BYTES, Record};
+use crate::core::batch::{self, RECORD_HEAD_BYTES, Record, State};
+use crate::core::consensus::{Entry, HardState, Kind, Members, SnapshotMeta};
 use crate::core::format::{Position, Salt};
 use crate::core::recovery::{Found, GroupState, Held};
-use crate::limits::{self, BATCH_BYTES_MAX, BLOCK_BYTES, PROPOSED_BYTES_MAX, RESERVED_BLOCKS};
-use crate::{GroupId, Index};
+use crate::limits::{self, BATCH_BYTES_MAX, BLOCK_BYTES, MEMBERS_MAX, PROPOSED_BYTES_MAX, RESERVED_BLOCKS};
+use crate::{GroupId, Index, NodeId, Term};
+
+/// Bytes of the state of a group that is not replicated, and at most of one that is.
+const PLAIN_GROUP_BYTES: usize = 84;
+const GROUP_BYTES_MAX: usize = PLAIN_GROUP_BYTES + 3 * MEMBERS_MAX * 8;
 
 /// Why a proposal is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,14 +59,26 @@ pub(crate) struct Durable {
     /// The groups that have new committed entries, each once, with the last of them.
     pub(crate) commits: Vec<(GroupId, Index)>,
     pub(crate) entries: u64,
+    /// Everything up to this [`Ticket`] is durable.
+    pub(crate) through: Ticket,
+    /// A term or a vote has changed: [`Stream::votes`] goes to its second copy before anything is told.
+    pub(crate) votes: bool,
 }
+
+/// The place of a call among all that have put something into the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Ticket(u64);
 
 #[derive(Debug)]
 pub(crate) struct Stream {
     log: u64,
     segment_blocks: u32,
     groups: BTreeMap<GroupId, Group>,
-    queue: VecDeque<(GroupId, Index, Bytes)>,
+    queue: VecDeque<(Ticket, Record)>,
+    /// The last one given out.
+    ticket: Ticket,
+    /// Everything up to here is durable, or in flight.
+    written: Ticket,
     /// Bytes of entries that are queued or in flight.
     proposed_bytes: usize,
     /// Bytes of the records that are queued.
@@ -69,8 +87,12 @@ pub(crate) struct Stream {
     /// Oldest first; the last is being written.
     segments: VecDeque<Held>,
     durable: Position,
-    /// Truncations that no batch carries yet.
-    truncations: BTreeMap<GroupId, Index>,
+    /// What no batch carries yet and what goes in front of the queue.
+    news: BTreeMap<GroupId, News>,
+    /// Bytes that it takes.
+    news_bytes: usize,
+    /// How many groups are replicated.
+    replicated: usize,
     sealed: bool,
     next: Next,
 }
@@ -86,26 +108,47 @@ pub(crate) enum Next {
     NoSpace,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Group {
     /// The last index given out.
     last: Index,
     /// The last durable one.
     committed: Index,
-    /// The state machine has said that it needs nothing up to here.
-    truncated: Index,
-    /// The same, and that is durable.
+    /// What goes on disk with a segment's beginning: the newest truncation and members, and the newest hard state that is
+    /// durable, as one that waits may speak of entries that wait too.
+    state: State,
+    /// The newest hard state, durable or not.
+    hard_state: HardState,
+    /// Entries up to here are not needed, and that is durable.
     truncated_durable: Index,
 }
 
-#[derive(Debug)]
+/// What has become known of a group beside its entries.
+#[derive(Clone, Debug, Default)]
+struct News {
+    truncated: bool,
+    members: bool,
+    /// It begins anew: takes the place of both.
+    restored: bool,
+}
+
+#[derive(Debug, Default)]
 struct Flight {
     blocks: u32,
     entry_bytes: usize,
     entries: u64,
-    commits: BTreeMap<GroupId, Index>,
+    spans: BTreeMap<GroupId, Span>,
+    hard_states: BTreeMap<GroupId, HardState>,
     truncations: Vec<(GroupId, Index)>,
+    restored: Vec<(GroupId, Index)>,
     seal: bool,
+}
+
+/// The entries of a group in a batch.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    lowest: Index,
+    last: Index,
 }
 
 impl Stream {
@@ -118,7 +161,7 @@ impl Stream {
 
     /// Goes on with a log that was found, once its torn tail has been zeroed.
     pub(crate) fn recovered(found: &Found) -> Stream {
-        let groups = found.groups.iter().map(|(group, state)| (*group, Group::recovered(*state))).collect();
+        let groups = found.groups.iter().map(|(group, state)| (*group, Group::recovered(state))).collect();
         let segments = found.segments.iter().cloned().collect();
         Stream::make(found.log, found.segment_bytes, groups, segments, found.durable, found.sealed)
     }
@@ -133,17 +176,22 @@ impl Stream {
     ) -> Stream {
         let segment_blocks =
             u32::try_from(segment_bytes / BLOCK_BYTES as u64).expect("within SEGMENT_BYTES_MAX");
+        let replicated = groups.values().filter(|group| group.is_replicated()).count();
         Stream {
             log,
             segment_blocks,
             groups,
             queue: VecDeque::new(),
+            ticket: Ticket(0),
+            written: Ticket(0),
             proposed_bytes: 0,
             queued_bytes: 0,
             flight: None,
             segments,
             durable,
-            truncations: BTreeMap::new(),
+            news: BTreeMap::new(),
+            news_bytes: 0,
+            replicated,
             sealed,
             next: Next::Making,
         }
@@ -152,17 +200,90 @@ impl Stream {
     /// Queues an entry and gives it its index.
     pub(crate) fn propose(&mut self, group: GroupId, bytes: Bytes) -> Result<Index, Refusal> {
         self.place_for(bytes.len())?;
-        let groups_max = self.groups_max();
-        if !self.groups.contains_key(&group) && self.groups.len() >= groups_max {
-            return Err(Refusal::TooManyGroups { max: groups_max });
+        if !self.knows(group) {
+            return Err(Refusal::TooManyGroups { max: self.groups_max() });
         }
-        let state = self.groups.entry(group).or_default();
-        state.last = state.last.next();
-        let index = state.last;
-        self.proposed_bytes += cost(bytes.len());
-        self.queued_bytes += RECORD_HEAD_BYTES + bytes.len();
-        self.queue.push_back((group, index, bytes));
+        let index = self.last(group).next();
+        self.append(group, Entry { index, term: Term(0), kind: Kind::App, bytes });
         Ok(index)
+    }
+
+    /// Queues an entry that has its index already, behind the group's last or in place of its end. Not to be refused: who
+    /// may still refuse it asks [`place_for`](Stream::place_for) first.
+    pub(crate) fn append(&mut self, group: GroupId, entry: Entry) -> Ticket {
+        let Entry { index, term, kind, bytes } = entry;
+        let state = self.groups.entry(group).or_default();
+        assert!(
+            index == state.last.next() || (index <= state.last && index > state.state.truncated.0),
+            "group {group}: entry {index} neither follows {} nor takes the place of one",
+            state.last
+        );
+        state.last = index;
+        self.push(Record::Entry { group, index, term, kind, bytes })
+    }
+
+    /// Queues what this node has promised in a group, behind the entries that it speaks of.
+    pub(crate) fn set_hard_state(&mut self, group: GroupId, state: HardState) -> Ticket {
+        let known = self.groups.entry(group).or_default();
+        let was_replicated = known.is_replicated();
+        known.hard_state = state;
+        self.replicated += usize::from(known.is_replicated() && !was_replicated);
+        self.push(Record::HardState { group, state })
+    }
+
+    /// The members of a group, from an index on that is durable here.
+    #[allow(dead_code, reason = "the shell of a member follows")]
+    pub(crate) fn set_members(&mut self, group: GroupId, since: Index, members: Members) {
+        self.change(group, |state, news| {
+            state.state.members = (since, members);
+            news.members = true;
+        });
+    }
+
+    /// The state machine of the group has a snapshot in durable storage of its own: the log begins anew behind it. What
+    /// waits of the group's entries is dropped.
+    #[allow(dead_code, reason = "the shell of a member follows")]
+    pub(crate) fn restore(&mut self, group: GroupId, snapshot: &SnapshotMeta) -> Ticket {
+        self.change(group, |state, news| {
+            (state.last, state.committed) = (snapshot.index, snapshot.index);
+            state.state.truncated = (snapshot.index, snapshot.term);
+            state.state.members = (snapshot.index, snapshot.members.clone());
+            *news = News { restored: true, ..News::default() };
+        });
+        if let Some(flight) = &mut self.flight {
+            flight.spans.remove(&group);
+        }
+        let of_group = |record: &Record| matches!(record, Record::Entry { group: of, .. } if *of == group);
+        let mut dropped = 0;
+        self.queue.retain(|(_, record)| {
+            let drops = of_group(record);
+            dropped += if drops { record.encoded_len() } else { 0 };
+            !drops
+        });
+        self.queued_bytes -= dropped;
+        self.proposed_bytes -= dropped;
+        self.next_ticket()
+    }
+
+    fn push(&mut self, record: Record) -> Ticket {
+        let bytes = record.encoded_len();
+        self.proposed_bytes += bytes;
+        self.queued_bytes += bytes;
+        let ticket = self.next_ticket();
+        self.queue.push_back((ticket, record));
+        ticket
+    }
+
+    fn next_ticket(&mut self) -> Ticket {
+        self.ticket.0 += 1;
+        self.ticket
+    }
+
+    /// Whether the group is known, or may become so.
+    pub(crate) fn knows(&self, group: GroupId) -> bool {
+        let max = usize::try_from(self.segment_bytes() / 8).unwrap_or(usize::MAX);
+        self.groups.contains_key(&group)
+            || (self.groups.len() < self.groups_max() && self.groups_bytes() <= max)
     }
 
     /// Whether an entry of this many bytes would be taken now. What is taken has a place on the disk, so that a full disk
@@ -172,10 +293,10 @@ impl Stream {
         if bytes > max {
             return Err(Refusal::TooLarge { max });
         }
-        if self.proposed_bytes > 0 && self.proposed_bytes + cost(bytes) > PROPOSED_BYTES_MAX {
+        if self.proposed_bytes > 0 && self.proposed_bytes + RECORD_HEAD_BYTES + bytes > PROPOSED_BYTES_MAX {
             return Err(Refusal::Full);
         }
-        let waiting = self.queued_bytes + RECORD_HEAD_BYTES * (1 + self.truncations.len()) + bytes;
+        let waiting = self.queued_bytes + RECORD_HEAD_BYTES + bytes + self.news_bytes;
         let fits = |blocks: u32, checkpoint: usize| blocks_at_most(checkpoint + waiting) <= blocks;
         let in_next = self.segment_blocks - 1 - RESERVED_BLOCKS;
         match self.next {
@@ -230,38 +351,48 @@ impl Stream {
     /// # Panics
     /// When it names entries that are proposed and not yet committed: no state machine can have those.
     pub(crate) fn truncate(&mut self, group: GroupId, through: Index) {
-        if !self.groups.contains_key(&group) && self.groups.len() >= self.groups_max() {
+        if !self.knows(group) {
             // No entry of such a group would be taken either.
             return;
         }
-        let state = self.groups.entry(group).or_default();
+        self.truncate_at(group, through, Term(0));
+    }
+
+    /// As [`truncate`](Stream::truncate), of a group whose entries have terms.
+    pub(crate) fn truncate_at(&mut self, group: GroupId, through: Index, term: Term) {
+        let (committed, last) = (self.committed(group), self.last(group));
         assert!(
-            through <= state.committed || state.committed == state.last,
+            through <= committed || committed == last,
             "group {group} truncated through {through}, which is proposed and not committed"
         );
-        if through <= state.truncated {
+        if through <= self.truncated(group) {
             return;
         }
-        state.truncated = through;
-        if through > state.last {
-            state.last = through;
-            state.committed = through;
-        }
-        self.truncations.insert(group, through);
+        self.change(group, |state, news| {
+            state.state.truncated = (through, term);
+            if through > state.last {
+                state.last = through;
+                state.committed = through;
+            }
+            news.truncated = true;
+        });
     }
 
     /// What to do next, if anything. `seal`: the stream has been idle, so write a seal if one is due.
     pub(crate) fn next_step(&mut self, seal: bool) -> Option<Step> {
         assert!(self.flight.is_none(), "one batch at a time");
-        if let Some((_, _, bytes)) = self.queue.front() {
-            let first = RECORD_HEAD_BYTES + bytes.len();
+        let first = self.queue.front().map(|(_, record)| record.encoded_len());
+        // A group that begins anew is waited for.
+        let restored =
+            self.news.iter().find(|(_, news)| news.restored).map(|(group, _)| self.news_bytes_of(*group));
+        if let Some(first) = first.or(restored) {
             let left = self.blocks_left_for_entries();
             if batch::blocks_for(self.checkpoint_bytes() + first) > left {
                 return Some(Step::Roll);
             }
             return Some(Step::Write(self.plan(left, false)));
         }
-        if !self.truncations.is_empty() && self.would_free() {
+        if !self.news.is_empty() && self.would_free() {
             // Leaves the last block of the segment to the seal.
             let left = self.blocks_left().saturating_sub(1);
             if left > 0 {
@@ -282,14 +413,37 @@ impl Stream {
         self.durable = Position { generation: active.generation, block: active.end };
         self.sealed = flight.seal;
         self.proposed_bytes -= flight.entry_bytes;
-        for (group, index) in &flight.commits {
-            active.last_of.insert(*group, *index);
-            self.groups.entry(*group).or_default().committed = *index;
+        for (group, at) in &flight.restored {
+            for segment in &mut self.segments {
+                segment.last_of.remove(group);
+            }
+            self.groups.entry(*group).or_default().truncated_durable = *at;
+        }
+        for (group, span) in &flight.spans {
+            let state = self.groups.entry(*group).or_default();
+            if span.lowest <= state.committed {
+                // What was overwritten keeps no segment any more.
+                let before = Index(span.lowest.0 - 1);
+                for segment in &mut self.segments {
+                    segment.last_of.entry(*group).and_modify(|last| *last = before.min(*last));
+                }
+            }
+            state.committed = span.last;
+            let active = self.segments.back_mut().expect("there is always a current segment");
+            active.last_of.insert(*group, span.last);
+        }
+        let mut votes = false;
+        for (group, new) in flight.hard_states {
+            let old = &mut self.groups.entry(group).or_default().state.hard_state;
+            votes |= (old.term, old.vote) != (new.term, new.vote);
+            *old = new;
         }
         for (group, through) in flight.truncations {
-            self.groups.entry(group).or_default().truncated_durable = through;
+            let state = self.groups.entry(group).or_default();
+            state.truncated_durable = through.max(state.truncated_durable);
         }
-        Durable { commits: flight.commits.into_iter().collect(), entries: flight.entries }
+        let commits = flight.spans.into_iter().map(|(group, span)| (group, span.last)).collect();
+        Durable { commits, entries: flight.entries, through: self.written, votes }
     }
 
     /// The next segment is ready: its generation is the current one's plus one.
@@ -303,7 +457,9 @@ impl Stream {
     /// Takes a segment that no group needs any more off the log, the oldest first.
     pub(crate) fn give_up(&mut self) -> Option<u32> {
         let oldest = self.segments.front()?;
-        let needed = |(group, last): (&GroupId, &Index)| self.group(*group).truncated_durable < *last;
+        let needed = |(group, last): (&GroupId, &Index)| {
+            self.groups.get(group).is_none_or(|state| state.truncated_durable < *last)
+        };
         // The first batch of the next segment must be durable: it says where this one ended, and the groups' state.
         let behind = self.durable.generation > oldest.generation;
         if !behind || oldest.last_of.iter().any(needed) {
@@ -321,8 +477,16 @@ impl Stream {
         self.segments.back().expect("there is always a current segment")
     }
 
-    fn group(&self, group: GroupId) -> Group {
-        self.groups.get(&group).copied().unwrap_or_default()
+    /// Entries of the group up to here are not needed.
+    pub(crate) fn truncated(&self, group: GroupId) -> Index {
+        self.groups.get(&group).map_or(Index(0), |state| state.state.truncated.0)
+    }
+
+    /// The votes of all groups that have any, as they are after everything that was queued.
+    pub(crate) fn votes(&self) -> impl Iterator<Item = (GroupId, Term, NodeId)> {
+        let votes =
+            self.groups.iter().map(|(group, state)| (*group, state.hard_state.term, state.hard_state.vote));
+        votes.filter(|(_, term, _)| *term > Term(0))
     }
 
     fn segment_bytes(&self) -> u64 {
@@ -347,7 +511,7 @@ impl Stream {
     fn would_free(&self) -> bool {
         self.segments.len() > 1
             && self.durable.generation > self.segments[0].generation
-            && self.segments[0].last_of.iter().all(|(group, last)| self.group(*group).truncated >= *last)
+            && self.segments[0].last_of.iter().all(|(group, last)| self.truncated(*group) >= *last)
     }
 
     /// Whether the next batch is its segment's first, and so begins with the state of all groups.
@@ -361,69 +525,149 @@ impl Stream {
 
     /// Bytes that the state of all groups takes, one more that may come with a proposal among them.
     fn groups_bytes(&self) -> usize {
-        (self.groups.len() + 1) * (RECORD_HEAD_BYTES + 8)
+        let plain = self.groups.len() - self.replicated;
+        plain * PLAIN_GROUP_BYTES + (self.replicated + 1) * GROUP_BYTES_MAX
+    }
+
+    /// Changes what is known of a group beside its entries, and has it written.
+    fn change(&mut self, group: GroupId, change: impl FnOnce(&mut Group, &mut News)) {
+        let before = self.news_bytes_of(group);
+        let state = self.groups.entry(group).or_default();
+        let was_replicated = state.is_replicated();
+        change(state, self.news.entry(group).or_default());
+        self.replicated += usize::from(state.is_replicated() && !was_replicated);
+        self.news_bytes = self.news_bytes - before + self.news_bytes_of(group);
+    }
+
+    fn news_bytes_of(&self, group: GroupId) -> usize {
+        self.news_records(group).iter().map(Record::encoded_len).sum()
+    }
+
+    fn news_records(&self, group: GroupId) -> Vec<Record> {
+        let (Some(news), Some(Group { state, .. })) = (self.news.get(&group), self.groups.get(&group)) else {
+            return Vec::new();
+        };
+        let (through, term) = state.truncated;
+        let (since, members) = &state.members;
+        let mut records = Vec::new();
+        if news.restored {
+            records.push(Record::Restored { group, at: through, term, members: members.clone() });
+        }
+        if news.members {
+            records.push(Record::Members { group, since: *since, members: members.clone() });
+        }
+        if news.truncated && !news.restored {
+            records.push(Record::Truncated { group, through, term });
+        }
+        records
     }
 
     /// Plans the next batch: of at most `blocks_max` blocks, save that a segment's first batch always holds all groups.
     fn plan(&mut self, blocks_max: u32, seal: bool) -> Batch {
         let mut records = Vec::new();
-        let mut body_bytes = 0;
-        let mut truncations = Vec::new();
+        let mut flight = Flight { seal, ..Flight::default() };
         if self.begins_segment() {
-            self.checkpoint(&mut records, &mut truncations);
-            body_bytes = records.iter().map(Record::encoded_len).sum();
+            self.checkpoint(&mut records, &mut flight);
         }
+        let mut body_bytes: usize = records.iter().map(Record::encoded_len).sum();
         let fits = |bytes: usize| batch::blocks_for(bytes) <= blocks_max;
-        while !self.truncations.is_empty() && !seal && fits(body_bytes + RECORD_HEAD_BYTES) {
-            let Some((group, through)) = self.truncations.pop_first() else { break };
-            records.push(Record::Truncated { group, through });
-            truncations.push((group, through));
-            body_bytes += RECORD_HEAD_BYTES;
-        }
-        // A truncation may have moved its group forward, so it goes in front of the group's entries.
-        let entries_too = self.truncations.is_empty() && !seal;
-        let (mut entry_bytes, mut entries, mut commits) = (0, 0, BTreeMap::new());
-        while let Some((_, _, bytes)) = self.queue.front() {
-            let record = RECORD_HEAD_BYTES + bytes.len();
-            let over = body_bytes + record > BATCH_BYTES_MAX && entries > 0;
-            if !entries_too || over || !fits(body_bytes + record) {
+        while let Some((group, news)) = self.news.iter().next().filter(|_| !seal) {
+            let group = *group;
+            let new = self.news_records(group);
+            let bytes: usize = new.iter().map(Record::encoded_len).sum();
+            if !fits(body_bytes + bytes) {
                 break;
             }
-            let Some((group, index, bytes)) = self.queue.pop_front() else { break };
-            body_bytes += record;
-            entry_bytes += cost(bytes.len());
-            entries += 1;
-            self.queued_bytes -= record;
-            commits.insert(group, index);
-            records.push(Record::Entry { group, index, bytes });
+            let through = self.truncated(group);
+            if news.restored {
+                flight.restored.push((group, through));
+            } else if news.truncated {
+                flight.truncations.push((group, through));
+            }
+            body_bytes += bytes;
+            records.extend(new);
+            self.news.remove(&group);
+            self.news_bytes -= bytes;
+        }
+        // A truncation may have moved its group forward, so it goes in front of the group's entries.
+        let entries_too = self.news.is_empty() && !seal;
+        while let Some((_, record)) = self.queue.front() {
+            let bytes = record.encoded_len();
+            let over = body_bytes + bytes > BATCH_BYTES_MAX && flight.entry_bytes > 0;
+            if !entries_too || over || !fits(body_bytes + bytes) {
+                break;
+            }
+            let Some((ticket, record)) = self.queue.pop_front() else { break };
+            self.written = ticket;
+            body_bytes += bytes;
+            flight.entry_bytes += bytes;
+            self.queued_bytes -= bytes;
+            flight.note(&record);
+            records.push(record);
+        }
+        if self.queue.is_empty() && self.news.is_empty() {
+            self.written = self.ticket;
         }
         let at = Position { generation: self.active_generation(), block: self.active().end };
         let blocks = batch::blocks_for(body_bytes);
         assert!(blocks <= self.blocks_left(), "a batch lies within its segment");
-        self.flight = Some(Flight { blocks, entry_bytes, entries, commits, truncations, seal });
+        flight.blocks = blocks;
+        self.flight = Some(flight);
         Batch { at, blocks, watermark: self.durable, records }
     }
 
-    /// The state of all groups, with which a segment begins, and with it all truncations.
-    fn checkpoint(&mut self, records: &mut Vec<Record>, truncations: &mut Vec<(GroupId, Index)>) {
-        self.truncations.clear();
-        for (group, state) in &self.groups {
-            if state.committed.0 == 0 {
+    /// The state of all groups, with which a segment begins, and with it all truncations and members.
+    fn checkpoint(&mut self, records: &mut Vec<Record>, flight: &mut Flight) {
+        let news = std::mem::take(&mut self.news);
+        self.news_bytes = 0;
+        for (group, Group { committed, state, .. }) in &self.groups {
+            if committed.0 == 0
+                && state.hard_state == HardState::default()
+                && state.members.1 == Members::default()
+            {
                 continue;
             }
-            records.push(Record::Group { group: *group, last: state.committed, truncated: state.truncated });
-            truncations.push((*group, state.truncated));
+            if news.get(group).is_some_and(|news| news.restored) {
+                // Goes back, perhaps, so it is said apart from the others.
+                let ((at, term), members) = (state.truncated, state.members.1.clone());
+                records.push(Record::Restored { group: *group, at, term, members });
+                flight.restored.push((*group, at));
+            }
+            records.push(Record::Group { group: *group, last: *committed, state: state.clone() });
+            flight.truncations.push((*group, state.truncated.0));
+        }
+    }
+}
+
+impl Flight {
+    fn note(&mut self, record: &Record) {
+        match record {
+            Record::Entry { group, index, .. } => {
+                self.entries += 1;
+                let span = self.spans.entry(*group).or_insert(Span { lowest: *index, last: *index });
+                *span = Span { lowest: span.lowest.min(*index), last: *index };
+            }
+            Record::HardState { group, state } => {
+                self.hard_states.insert(*group, *state);
+            }
+            _ => unreachable!("only entries and hard states wait in the queue"),
         }
     }
 }
 
 impl Group {
-    fn recovered(state: GroupState) -> Group {
+    /// Whether it is more than a plain sequence of entries. Once it is, it stays so.
+    fn is_replicated(&self) -> bool {
+        self.hard_state != HardState::default() || self.state.members.1 != Members::default()
+    }
+
+    fn recovered(found: &GroupState) -> Group {
         Group {
-            last: state.last,
-            committed: state.last,
-            truncated: state.truncated,
-            truncated_durable: state.truncated,
+            last: found.last,
+            committed: found.last,
+            state: found.state.clone(),
+            hard_state: found.state.hard_state,
+            truncated_durable: found.truncated(),
         }
     }
 }
@@ -433,9 +677,4 @@ impl Group {
 fn blocks_at_most(bytes: usize) -> u32 {
     let batches = 2 * (bytes / BATCH_BYTES_MAX) as u32 + 2;
     batch::blocks_for(bytes) + batches
-}
-
-/// What a waiting entry counts for: an empty one is not free.
-fn cost(bytes: usize) -> usize {
-    bytes + RECORD_HEAD_BYTES
 }

@@ -4,6 +4,7 @@
 //! 0000000007.wal     a segment, by its generation: in use, or made ready and not used yet
 //! 0000000003.spare   a segment that no group needed any more: its blocks are used again
 //! 0000000008.new     a segment being made; removed at the next start
+//! VOTES              the second copy of terms and votes
 //! LOCK               keeps other processes out
 //! damaged/           what a repair has put aside
 //! ```
@@ -20,6 +21,7 @@ use runtime::fs::{self, File, OpenOptions};
 
 use crate::Error;
 use crate::core::format::Header;
+use crate::core::votes::Votes;
 use crate::limits::{BLOCK_BYTES, SPARE_SEGMENTS_MAX};
 
 /// A log's folder.
@@ -57,6 +59,30 @@ impl Folder {
         self.dir.join(format!("{generation:010}.wal"))
     }
 
+    pub(super) fn votes_path(&self) -> PathBuf {
+        self.dir.join("VOTES")
+    }
+
+    /// The second copy of the votes. `None`: there is none, or none that is whole; then the log's own copy stands.
+    pub(super) async fn votes(&self) -> Result<Option<Votes>, Error> {
+        let path = self.votes_path();
+        match fs::read(&path).await {
+            Ok(bytes) => {
+                let votes = Votes::decode(&bytes);
+                if votes.is_none() {
+                    tracing::warn!(file = %path.display(), "damaged: the votes are taken from the log, and written anew");
+                }
+                Ok(votes)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(Error::Io { what: "read", path, source }),
+        }
+    }
+
+    pub(super) async fn write_votes(&self, votes: &Votes) -> io::Result<()> {
+        fs::write_atomic(self.votes_path(), votes.encode()).await
+    }
+
     /// What is there. Refuses a folder with anything in it that no log has put there.
     pub(super) async fn list(&self) -> Result<Listing, Error> {
         let mut listing = Listing::default();
@@ -70,7 +96,8 @@ impl Folder {
                 }
                 (_, Some((_, "spare"))) => listing.spares.push(path),
                 (_, Some((_, "new"))) => listing.unfinished.push(path),
-                ("LOCK" | "damaged" | "lost+found", _) => {}
+                ("VOTES.new", _) => listing.unfinished.push(path),
+                ("LOCK" | "VOTES" | "damaged" | "lost+found", _) => {}
                 _ => return Err(Error::Foreign { path }),
             }
         }

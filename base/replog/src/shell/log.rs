@@ -8,7 +8,9 @@ use std::rc::Rc;
 use bytes::Bytes;
 use runtime::sync::Notify;
 
-use crate::core::stream::{Refusal, Stream};
+use crate::core::consensus::Entry;
+use crate::core::recovery::GroupState;
+use crate::core::stream::{Durable, Refusal, Stream, Ticket};
 use crate::shell::waiters::Waiters;
 use crate::shell::{open, writer};
 use crate::{Error, GroupId, Index, Recovered};
@@ -77,6 +79,7 @@ pub(super) struct Shared {
     pub(super) stream: RefCell<Stream>,
     pub(super) waiters: Waiters,
     callbacks: RefCell<BTreeMap<GroupId, Callback>>,
+    on_durable: RefCell<Option<OnDurable>>,
     /// The writer has something to look at.
     pub(super) work: Notify,
     /// The queue has become shorter, or the log has ended.
@@ -88,6 +91,7 @@ pub(super) struct Shared {
 }
 
 type Callback = Rc<RefCell<dyn FnMut(Index)>>;
+type OnDurable = Rc<dyn Fn(Ticket)>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Life {
@@ -117,13 +121,28 @@ impl Log {
     ///
     /// # Errors
     /// As [`Log::open`].
-    pub async fn open_with(options: Options, each: impl FnMut(GroupId, Index, Bytes)) -> Result<Log, Error> {
+    pub async fn open_with(
+        options: Options,
+        mut each: impl FnMut(GroupId, Index, Bytes),
+    ) -> Result<Log, Error> {
+        let (log, _) =
+            Log::open_groups(options, |group, _, entry| each(group, entry.index, entry.bytes)).await?;
+        Ok(log)
+    }
+
+    /// As [`Log::open_with`], with all that the log knows of its groups.
+    pub(crate) async fn open_groups(
+        options: Options,
+        each: impl FnMut(GroupId, &GroupState, Entry),
+    ) -> Result<(Log, BTreeMap<GroupId, GroupState>), Error> {
         let opened = open::open(options, each).await?;
+        let groups = opened.groups;
         let shared = Rc::new(Shared {
             dir: opened.folder.dir.clone(),
             stream: RefCell::new(opened.stream),
             waiters: Waiters::default(),
             callbacks: RefCell::default(),
+            on_durable: RefCell::default(),
             work: Notify::new(),
             room: Notify::new(),
             ended: Notify::new(),
@@ -138,7 +157,7 @@ impl Log {
             segment_bytes: opened.segment_bytes,
         };
         runtime::spawn(writer::run(shared.clone(), parts));
-        Ok(Log { handle: Rc::new(Handle { shared }) })
+        Ok((Log { handle: Rc::new(Handle { shared }) }, groups))
     }
 
     /// Queues an entry as the next of its group and gives its index, at once. The order of the calls is the order in the
@@ -157,16 +176,37 @@ impl Log {
         let entry = entry.into();
         let bytes = entry.len();
         let proposed = shared.stream.borrow_mut().propose(group, entry);
-        match proposed {
-            Ok(index) => {
-                shared.work.notify_one();
-                Ok(index)
-            }
-            Err(Refusal::Full) => Err(Error::Full),
-            Err(Refusal::ReadOnly) => Err(shared.read_only()),
-            Err(Refusal::TooLarge { max }) => Err(Error::TooLarge { bytes, max }),
-            Err(Refusal::TooManyGroups { max }) => Err(Error::TooManyGroups { max }),
+        shared.work.notify_one();
+        proposed.map_err(|refusal| shared.refused(refusal, bytes))
+    }
+
+    /// Changes the log directly: what a member of replicated groups does. The log writes it, as long as it is open.
+    #[allow(dead_code, reason = "the shell of a member follows")]
+    pub(crate) fn with_stream<T>(&self, change: impl FnOnce(&mut Stream) -> T) -> T {
+        let shared = &self.handle.shared;
+        let changed = change(&mut shared.stream.borrow_mut());
+        shared.work.notify_one();
+        changed
+    }
+
+    /// Whether an entry of this many bytes would be taken now.
+    ///
+    /// # Errors
+    /// Those of [`Log::propose`].
+    #[allow(dead_code, reason = "the shell of a member follows")]
+    pub(crate) fn has_place_for(&self, bytes: usize) -> Result<(), Error> {
+        let shared = &self.handle.shared;
+        if shared.life.get() != Life::Open {
+            return Err(Error::Closed);
         }
+        let place = shared.stream.borrow().place_for(bytes);
+        place.map_err(|refusal| shared.refused(refusal, bytes))
+    }
+
+    /// Has `callback` called whenever more has become durable, with all of it that goes by tickets.
+    #[allow(dead_code, reason = "the shell of a member follows")]
+    pub(crate) fn on_durable(&self, callback: impl Fn(Ticket) + 'static) {
+        *self.handle.shared.on_durable.borrow_mut() = Some(Rc::new(callback));
     }
 
     /// The last committed index of `group`: everything up to it is on disk. 0 when it has none.
@@ -282,7 +322,12 @@ impl Shared {
     }
 
     /// Tells the state machines, then the waiting tasks, then those that wait for room.
-    pub(super) fn tell(&self, commits: &[(GroupId, Index)]) {
+    pub(super) fn tell(&self, durable: &Durable) {
+        let on_durable = self.on_durable.borrow().clone();
+        if let Some(callback) = on_durable {
+            callback(durable.through);
+        }
+        let commits = &durable.commits;
         for (group, index) in commits {
             let callback = self.callbacks.borrow().get(group).cloned();
             if let Some(callback) = callback {
@@ -293,6 +338,15 @@ impl Shared {
             self.waiters.committed(*group, *index);
         }
         self.room.notify_all();
+    }
+
+    fn refused(&self, refusal: Refusal, bytes: usize) -> Error {
+        match refusal {
+            Refusal::Full => Error::Full,
+            Refusal::ReadOnly => self.read_only(),
+            Refusal::TooLarge { max } => Error::TooLarge { bytes, max },
+            Refusal::TooManyGroups { max } => Error::TooManyGroups { max },
+        }
     }
 
     fn read_only(&self) -> Error {

@@ -1,16 +1,18 @@
 //! Opens a folder: everything is read and checked first, then the torn tail is zeroed, then the entries are handed out.
 
+use std::collections::BTreeMap;
 use std::io;
 
-use bytes::Bytes;
 use runtime::AlignedBuf;
 use runtime::fs::{self, DirLock, File};
 
 use crate::core::batch::Record;
+use crate::core::consensus::{Entry, HardState};
 use crate::core::format::{self, BadHeader, Header, Position, Salt};
-use crate::core::recovery::{Damage, Found, Held, Recovery};
+use crate::core::recovery::{Damage, Found, GroupState, Held, Recovery};
 use crate::core::scan::Scan;
 use crate::core::stream::{Next, Stream};
+use crate::core::votes::{self, Votes};
 use crate::limits::{BLOCK_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, groups_max};
 use crate::shell::folder::{Folder, Segment};
 use crate::shell::log::Options;
@@ -27,6 +29,8 @@ pub(super) struct Opened {
     pub(super) current: Segment,
     pub(super) next: Option<Segment>,
     pub(super) segment_bytes: u64,
+    /// The groups as they were found.
+    pub(super) groups: BTreeMap<GroupId, GroupState>,
 }
 
 /// Why a survey did not end well.
@@ -37,7 +41,10 @@ pub(super) enum Trouble {
     Error(Error),
 }
 
-pub(super) async fn open(options: Options, each: impl FnMut(GroupId, Index, Bytes)) -> Result<Opened, Error> {
+pub(super) async fn open(
+    options: Options,
+    each: impl FnMut(GroupId, &GroupState, Entry),
+) -> Result<Opened, Error> {
     check(&options)?;
     let folder = Folder::new(options.dir.clone());
     let lock = lock(&folder).await?;
@@ -51,15 +58,20 @@ pub(super) async fn open(options: Options, each: impl FnMut(GroupId, Index, Byte
         Err(Trouble::Damage(damage)) => return Err(corrupt(&folder, damage)),
     };
     let segment_bytes = found.as_ref().map_or(options.segment_bytes, |found| found.segment_bytes);
-    let log = found.as_ref().map_or_else(runtime::random_u64, |found| found.log);
+    let recorded = folder.votes().await?;
+    // A repair may have taken everything but the votes.
+    let number = found.as_ref().map(|found| found.log).or(recorded.as_ref().map(|votes| votes.log));
+    let log = number.unwrap_or_else(runtime::random_u64);
     let spares = listing.spares;
     folder.adopt_spares(spares, log, segment_bytes).await.map_err(Error::io("look through", &folder.dir))?;
 
-    let Some(found) = found else {
+    let Some(mut found) = found else {
         let header = Header { salt: Salt { log, generation: 1 }, segment_bytes };
         let current = folder.prepare(&header).await.map_err(Error::io("make a segment in", &folder.dir))?;
-        let stream = Stream::new(log, segment_bytes);
-        return Ok(Opened { folder, lock, stream, current, next: None, segment_bytes });
+        let mut stream = Stream::new(log, segment_bytes);
+        let mut groups = BTreeMap::new();
+        keep_votes(&folder, recorded, log, &mut groups, &mut stream).await?;
+        return Ok(Opened { folder, lock, stream, current, next: None, segment_bytes, groups });
     };
     if segment_bytes != options.segment_bytes {
         tracing::info!(
@@ -74,6 +86,7 @@ pub(super) async fn open(options: Options, each: impl FnMut(GroupId, Index, Byte
     let current = resume(&folder, &found).await?;
     hand_out(&folder, &found, each).await?;
     let mut stream = Stream::recovered(&found);
+    keep_votes(&folder, recorded, log, &mut found.groups, &mut stream).await?;
     let next = match found.prepared.first() {
         Some(generation) => Some(segment(&folder, *generation).await?),
         // Soon needed; if there is no room for it, the writer says so and tries again.
@@ -86,7 +99,39 @@ pub(super) async fn open(options: Options, each: impl FnMut(GroupId, Index, Byte
     if next.is_some() {
         stream.set_next(Next::Ready);
     }
-    Ok(Opened { folder, lock, stream, current, next, segment_bytes })
+    Ok(Opened { folder, lock, stream, current, next, segment_bytes, groups: found.groups })
+}
+
+/// Brings both copies of terms and votes together: what the log had, in `groups`, and the file, `recorded`.
+async fn keep_votes(
+    folder: &Folder,
+    recorded: Option<Votes>,
+    log: u64,
+    groups: &mut BTreeMap<GroupId, GroupState>,
+    stream: &mut Stream,
+) -> Result<(), Error> {
+    let ours = recorded.filter(|votes| votes.log == log);
+    for (group, recorded) in ours.iter().flat_map(|votes| &votes.votes) {
+        let known = groups.entry(*group).or_default();
+        let in_log = (known.state.hard_state.term, known.state.hard_state.vote);
+        let Some((term, vote)) = votes::merge(in_log, *recorded) else {
+            return Err(Error::Votes { path: folder.votes_path(), group: *group, term: recorded.0 });
+        };
+        if (term, vote) != in_log {
+            known.state.hard_state = HardState { term, vote, ..known.state.hard_state };
+            stream.set_hard_state(*group, known.state.hard_state);
+        }
+    }
+    let votes = all_votes(stream, log);
+    if ours.as_ref() != Some(&votes) && !votes.votes.is_empty() {
+        folder.write_votes(&votes).await.map_err(Error::io("write", &folder.votes_path()))?;
+    }
+    Ok(())
+}
+
+/// What goes into the second copy.
+pub(super) fn all_votes(stream: &Stream, log: u64) -> Votes {
+    Votes { log, votes: stream.votes().map(|(group, term, vote)| (group, (term, vote))).collect() }
 }
 
 fn check(options: &Options) -> Result<(), Error> {
@@ -200,15 +245,17 @@ pub(super) async fn zero(file: &File, from: u32, to: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads the log once more and gives each entry that is still needed to `each`.
+/// Reads the log once more and gives each entry that is still needed to `each`, those of a group in order. What was
+/// overwritten is passed over: an entry's index and term say which it is.
 async fn hand_out(
     folder: &Folder,
     found: &Found,
-    mut each: impl FnMut(GroupId, Index, Bytes),
+    mut each: impl FnMut(GroupId, &GroupState, Entry),
 ) -> Result<(), Error> {
-    let truncated = |group: &GroupId| found.groups.get(group).map_or(Index(0), |state| state.truncated);
+    let next = |(group, state): (&GroupId, &GroupState)| (*group, state.truncated().next());
+    let mut next: BTreeMap<GroupId, Index> = found.groups.iter().map(next).collect();
     for held in &found.segments {
-        if held.last_of.iter().all(|(group, last)| *last <= truncated(group)) {
+        if held.last_of.iter().all(|(group, last)| next.get(group).is_some_and(|next| last < next)) {
             continue;
         }
         let path = folder.path_of(held.generation);
@@ -216,15 +263,23 @@ async fn hand_out(
         let mut scan = scan(found, held);
         read_blocks(&file, 1, held.end, |block| {
             for record in scan.feed(block).into_iter().flat_map(|batch| batch.records) {
-                if let Record::Entry { group, index, bytes } = record
-                    && index > truncated(&group)
+                if let Record::Entry { group, index, term, kind, bytes } = record
+                    && let (Some(state), Some(next)) = (found.groups.get(&group), next.get_mut(&group))
+                    && index == *next
+                    && index <= state.last
+                    && state.terms.at(index) == Some(term)
                 {
-                    each(group, index, bytes);
+                    *next = index.next();
+                    each(group, state, Entry { index, term, kind, bytes });
                 }
             }
         })
         .await
         .map_err(Error::io("read", &path))?;
+    }
+    for (group, next) in next {
+        let last = found.groups[&group].last;
+        assert!(next > last, "group {group}: entry {next} of {last} was found, and is not there any more");
     }
     Ok(())
 }

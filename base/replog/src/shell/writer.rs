@@ -21,6 +21,7 @@ use crate::shell::buffers::Buffers;
 use crate::shell::fatal::stop_process;
 use crate::shell::folder::{Folder, Segment};
 use crate::shell::log::{Life, Shared};
+use crate::shell::open;
 
 /// `EIO` of errno(3), on every Linux.
 const EIO: i32 = 5;
@@ -141,8 +142,14 @@ impl Writer {
             stats.entries += durable.entries;
             stats.bytes += u64::from(batch.blocks) * BLOCK_BYTES as u64;
         }
+        if durable.votes {
+            let votes = open::all_votes(&self.shared.stream.borrow(), salt.log);
+            if let Err(error) = self.folder.write_votes(&votes).await {
+                stop_process("writing the votes", &self.folder.votes_path(), &error);
+            }
+        }
         self.give_up();
-        self.shared.tell(&durable.commits);
+        self.shared.tell(&durable);
     }
 
     /// Takes the next segment into use, as soon as it is ready, and has the one after it made.

@@ -5,8 +5,8 @@
 //! change  = count (1), ( kind (1), node (8) ) …      kind: 1 voter, 2 learner, 3 out; none at all: leave the joint stage
 //! ```
 //!
-//! Always holds: lists are sorted and without repetition, none is longer than
-//! [`MEMBERS_MAX`](crate::limits::MEMBERS_MAX), nobody is a voter and a learner at once.
+//! Always holds: lists are sorted and without repetition, there are at most
+//! [`MEMBERS_MAX`](crate::limits::MEMBERS_MAX) members, nobody is a voter and a learner at once.
 
 use bytes::Bytes;
 use raft::eraftpb::{ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState};
@@ -111,6 +111,7 @@ impl Members {
             && apart(&self.voters, &self.learners_next)
             && self.learners_next.iter().all(|node| self.outgoing.contains(node))
             && (!self.voters.is_empty() || self.all().is_empty())
+            && self.all().len() <= MEMBERS_MAX
     }
 
     fn lists(&self) -> [&Vec<NodeId>; 4] {
