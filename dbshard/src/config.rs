@@ -49,6 +49,8 @@ pub struct Config {
     pub requests_bytes_max: usize,
     /// The longest reply that waits to be sent, in bytes; a connection that asks for more is closed.
     pub output_bytes_max: usize,
+    /// What replies of more than 1 MiB that are on their way may take on one core, in bytes; one more closes its connection.
+    pub replies_bytes_max: usize,
     /// A connection that leaves half a request for so many seconds, or reads nothing of its replies, is closed.
     pub stall_timeout_s: u64,
     /// A connection that asks nothing for so many seconds is closed; 0 for never.
@@ -73,6 +75,7 @@ impl Default for Config {
             request_bytes_max: 32 << 20,
             requests_bytes_max: 512 << 20,
             output_bytes_max: 64 << 20,
+            replies_bytes_max: 512 << 20,
             stall_timeout_s: 60,
             idle_timeout_s: 0,
             drain_ms: 5_000,
@@ -133,6 +136,12 @@ impl Config {
         }
         if self.output_bytes_max < 17 << 20 {
             return refuse(format!("`output_bytes_max` is {}: at least 17825792", self.output_bytes_max));
+        }
+        if self.replies_bytes_max < self.output_bytes_max {
+            return refuse(format!(
+                "`replies_bytes_max` is {}: at least `output_bytes_max`",
+                self.replies_bytes_max
+            ));
         }
         if self.stall_timeout_s == 0 {
             return refuse("`stall_timeout_s` is 0: no request could be received in pieces".to_owned());

@@ -253,6 +253,44 @@ fn a_damaged_log_or_checkpoint_is_refused() {
 }
 
 #[test]
+fn a_shard_that_writes_little_does_not_keep_the_log_of_those_that_write_much() {
+    let folder = tempfile::tempdir().expect("folder");
+    let node = Node::with(Config { shards: 2, checkpoint_log_bytes: 100_000, ..config(folder.path()) });
+    let (mut quiet, mut busy) = (node.client_of(0), node.client_of(1));
+    assert_eq!(quiet.line("SET hello v"), "OK");
+    let value = vec![b'x'; 100_000];
+    for _ in 0..10 {
+        assert_eq!(show(&busy.ask(&[&b"SET"[..], b"foo", &value])), "OK");
+    }
+    wait_for_checkpoints(&mut quiet, 1);
+    node.stop();
+}
+
+#[test]
+fn one_damaged_stream_ends_the_node() {
+    let folder = tempfile::tempdir().expect("folder");
+    let two = Config { shards: 2, wal_streams: 2, ..config(folder.path()) };
+    let node = Node::with(two.clone());
+    assert_eq!(node.client_of(1).line("SET foo v"), "OK");
+    node.stop();
+    let log = folder.path().join("wal/1");
+    for entry in std::fs::read_dir(log).expect("read") {
+        let path = entry.expect("entry").path();
+        if std::fs::metadata(&path).expect("there").len() > 1 << 20 {
+            use std::os::unix::fs::FileExt;
+            let file = std::fs::OpenOptions::new().write(true).open(path).expect("opened");
+            file.write_all_at(b"not a header", 0).expect("written");
+        }
+    }
+    let (told, ended) = std::sync::mpsc::channel();
+    std::thread::Builder::new()
+        .spawn(move || told.send(Node::with(two).failure().to_string()))
+        .expect("thread");
+    let said = ended.recv_timeout(PATIENCE).expect("it ends, though the other core has all that it needs");
+    assert!(said.contains("wal/1"), "{said}");
+}
+
+#[test]
 fn a_folder_is_for_one_node_as_it_was_made() {
     let folder = tempfile::tempdir().expect("folder");
     let node = Node::start(folder.path());

@@ -196,6 +196,88 @@ fn a_peer_that_does_not_read_stops_itself_and_nobody_else() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "no core here: the peer is slow")]
+fn a_peer_that_reads_slowly_is_served_to_the_end() {
+    let folder = tempfile::tempdir().expect("folder");
+    let node = Node::with(Config { stall_timeout_s: 2, ..config(folder.path()) });
+    let mut client = node.client();
+    assert_eq!(show(&client.ask(&[&b"SET"[..], b"k", &vec![b'x'; 16 << 20]])), "OK");
+    client.send(b"GET k\r\nGET k\r\n");
+    // Longer than the timeout in all, and never silent for so long.
+    let (mut total, mut buffer) = (0, vec![0; 1 << 20]);
+    while total < 2 * ((16 << 20) + 13) {
+        if total < 20 << 20 {
+            std::thread::sleep(std::time::Duration::from_millis(200));
+        }
+        let count = client.stream.read(&mut buffer).expect("connected");
+        assert!(count > 0, "closed after {total} bytes");
+        total += count;
+    }
+    node.stop();
+}
+
+#[test]
+fn long_replies_are_bounded_in_all() {
+    let folder = tempfile::tempdir().expect("folder");
+    let limits = Config { output_bytes_max: 20 << 20, replies_bytes_max: 20 << 20, ..config(folder.path()) };
+    let node = Node::with(limits);
+    let mut client = node.client();
+    assert_eq!(show(&client.ask(&[&b"SET"[..], b"k", &vec![b'x'; 16 << 20]])), "OK");
+    let mut lazy: Vec<Client> = (0..3).map(|_| node.client()).collect();
+    lazy.iter_mut().for_each(|lazy| lazy.send(b"GET k\r\n"));
+    // One of them may wait to be read; the others are closed.
+    let deadline = runtime::time::now() + PATIENCE;
+    while client.line("CLIENT LIST").lines().count() > 2 {
+        assert!(runtime::time::now() < deadline, "all are kept");
+    }
+    drop(lazy);
+    while client.line("CLIENT LIST").lines().count() > 1 {
+        assert!(runtime::time::now() < deadline, "one is left");
+    }
+    client.send(b"GET k\r\n");
+    assert_eq!(show(&client.reply()).len(), 16 << 20);
+    node.stop();
+}
+
+#[test]
+fn a_peer_gone_behind_a_wait_is_noticed() {
+    let folder = tempfile::tempdir().expect("folder");
+    let node = Node::with(Config { stall_timeout_s: 1, ..config(folder.path()) });
+    let mut client = node.client();
+    for requests in [1, 1_000_000] {
+        let mut waits = node.client();
+        waits.send(b"WAIT 1 0\r\n");
+        let _ = waits.stream.write_all(&b"PING\r\n".repeat(requests));
+        drop(waits);
+        let deadline = runtime::time::now() + PATIENCE;
+        while client.line("CLIENT LIST").lines().count() > 1 {
+            assert!(runtime::time::now() < deadline, "still connected");
+        }
+    }
+    node.stop();
+}
+
+#[test]
+fn what_needs_an_entry_of_its_own_gets_it() {
+    let folder = tempfile::tempdir().expect("folder");
+    let node = Node::start(folder.path());
+    let mut client = node.client();
+    // The batch is open when the command comes whose effect fills an entry.
+    let mut pipeline = Vec::new();
+    let value = vec![b'x'; 200_000];
+    wire::resp::value::request(&mut pipeline, &[&b"SET"[..], b"{t}a", &value]);
+    wire::resp::value::request(&mut pipeline, &["SETRANGE", "{t}b", "16777215", "y"]);
+    wire::resp::value::request(&mut pipeline, &[&b"SET"[..], b"{t}a", &value]);
+    wire::resp::value::request(&mut pipeline, &["MULTI"]);
+    wire::resp::value::request(&mut pipeline, &["SETRANGE", "{t}b", "0", "y"]);
+    wire::resp::value::request(&mut pipeline, &["EXEC"]);
+    client.send(&pipeline);
+    let replies: Vec<String> = (0..6).map(|_| show(&client.reply())).collect();
+    assert_eq!(replies, ["OK", "16777216", "OK", "OK", "QUEUED", "[16777216]"]);
+    node.stop();
+}
+
+#[test]
 fn connections_are_counted_and_can_be_killed() {
     let folder = tempfile::tempdir().expect("folder");
     let node = Node::with(Config { connections_max: 2, ..config(folder.path()) });

@@ -10,10 +10,13 @@
 //!
 //! Format: docs/formats/dbshard-checkpoint.md. Every frame is `length (4 bytes), CRC-32 (4 bytes), body`, little-endian.
 
+use std::collections::VecDeque;
+
 use super::effect;
 use super::entry::{Entry, Value};
-use super::key::Key;
+use super::key::{KEY_BYTES_MAX, Key};
 use super::keyspace::Keyspace;
+use super::overlay::ENTRY_BYTES_MAX;
 use super::shard::Shard;
 use super::table::Keyed;
 
@@ -23,8 +26,14 @@ pub const MAGIC: [u8; 8] = *b"mrshard1";
 pub const CHUNK_BYTES: usize = 256 << 10;
 /// A chunk is closed once it holds so many keys.
 const CHUNK_KEYS: usize = 1024;
-/// The longest frame: one key may hold much.
+/// Effects that make one hash hold so many bytes each at most, but for one field more.
+const HASH_EFFECT_BYTES: usize = 1 << 20;
+/// A chunk goes on in another frame once a frame holds so many bytes; one effect more may be in it.
+const FRAME_BYTES: usize = 64 << 20;
+/// The longest frame that is read.
 pub const FRAME_BYTES_MAX: usize = 1 << 30;
+// An effect has at most what one entry of the log brought, beside what it is gathered with.
+const _: () = assert!(FRAME_BYTES + HASH_EFFECT_BYTES + ENTRY_BYTES_MAX + KEY_BYTES_MAX < FRAME_BYTES_MAX);
 
 const HEAD: u8 = 1;
 const CHUNK: u8 = 2;
@@ -72,6 +81,8 @@ pub struct Writer {
     group: u64,
     started: u64,
     cursor: Option<u64>,
+    /// Frames of the chunk that was last taken.
+    frames: VecDeque<Vec<u8>>,
     /// The last index in any chunk: the file may be put in place once it is committed.
     last: u64,
     keys: u64,
@@ -98,7 +109,8 @@ impl Writer {
             out.extend_from_slice(&slots.end.to_le_bytes());
         });
         let flushes = shard.flushes();
-        (Self { group, started, cursor: Some(0), last: started, keys: 0, chunks: 0, flushes }, head)
+        let (cursor, frames) = (Some(0), VecDeque::new());
+        (Self { group, started, cursor, frames, last: started, keys: 0, chunks: 0, flushes }, head)
     }
 
     /// Entries up to this one may leave the log once the file is in place.
@@ -131,31 +143,44 @@ impl Writer {
     /// If it is not.
     pub fn next(&mut self, shard: &Shard) -> Option<Vec<u8>> {
         assert!(shard.batch().is_none(), "a chunk is taken between batches");
-        let from = self.cursor?;
-        let index = shard.last_index();
-        self.last = index;
-        let (mut effects, mut keys, mut cursor) = (Vec::new(), 0, Some(from));
+        if self.frames.is_empty() {
+            self.take_chunk(shard);
+        }
+        self.frames.pop_front()
+    }
+
+    /// Takes the keys of the next stretch, mostly as one frame; a hash of any size makes as many as it needs.
+    fn take_chunk(&mut self, shard: &Shard) {
+        let Some(from) = self.cursor else { return };
+        self.last = shard.last_index();
+        let (mut full, mut effects, mut keys, mut cursor) = (Vec::new(), Vec::new(), 0, Some(from));
         while let Some(at) = cursor {
-            if effects.len() >= CHUNK_BYTES || keys >= CHUNK_KEYS {
+            if effects.len() >= CHUNK_BYTES || !full.is_empty() || keys >= CHUNK_KEYS {
                 break;
             }
-            cursor = shard.keyspace().scan(at, 64, |_, entry| {
+            // Few at a time where they are large.
+            let each = effects.len().checked_div(keys).unwrap_or(CHUNK_BYTES);
+            let count = (CHUNK_BYTES / each.max(1)).clamp(1, 64);
+            cursor = shard.keyspace().scan(at, count, |_, entry| {
                 keys += 1;
-                put_entry(&mut effects, entry);
+                put_entry(&mut effects, &mut full, entry);
             });
         }
         self.cursor = cursor;
-        if keys > 0 || cursor.is_some() {
-            self.keys += keys as u64;
+        if keys == 0 && cursor.is_none() {
+            return;
+        }
+        self.keys += keys as u64;
+        for effects in full.into_iter().chain([effects]) {
             self.chunks += 1;
-            return Some(frame(CHUNK, |out| {
-                for number in [from, cursor.unwrap_or(u64::MAX), index] {
+            self.frames.push_back(frame(CHUNK, |out| {
+                out.reserve_exact(24 + effects.len());
+                for number in [from, cursor.unwrap_or(u64::MAX), self.last] {
                     out.extend_from_slice(&number.to_le_bytes());
                 }
                 out.extend_from_slice(&effects);
             }));
         }
-        None
     }
 
     /// The end of the file, after the last piece.
@@ -169,15 +194,31 @@ impl Writer {
     }
 }
 
-fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
+/// Appends the effects that make an entry; what is in front of them leaves for `full` when it is enough for a frame.
+fn put_entry(out: &mut Vec<u8>, full: &mut Vec<Vec<u8>>, entry: &Entry) {
     let (key, expire_at_ms) = (entry.key(), entry.expire_at_ms());
+    let mut turn_over = |out: &mut Vec<u8>| {
+        if out.len() >= FRAME_BYTES {
+            full.push(std::mem::take(out));
+        }
+    };
+    turn_over(out);
     match entry.value() {
         Value::Small(value) => effect::put_set(out, key, value, expire_at_ms),
         Value::Large(value) => effect::put_set(out, key, value, expire_at_ms),
         Value::Hash(hash) => {
-            let mut strings = Vec::with_capacity(hash.len() * 2);
-            hash.for_each(|field, value| strings.extend([field, value]));
-            effect::put_hash_set(out, key, strings.into_iter());
+            let (mut strings, mut bytes, mut left) = (Vec::new(), 0, hash.len());
+            hash.for_each(|field, value| {
+                strings.extend([field, value]);
+                bytes += field.len() + value.len();
+                left -= 1;
+                if bytes < HASH_EFFECT_BYTES && left > 0 {
+                    return;
+                }
+                turn_over(out);
+                effect::put_hash_set(out, key, strings.drain(..));
+                bytes = 0;
+            });
             if expire_at_ms != 0 {
                 effect::put_expire(out, key, expire_at_ms);
             }
@@ -338,7 +379,7 @@ mod tests {
         let mut all = Vec::new();
         shard.keyspace().scan(0, usize::MAX, |_, entry| {
             let mut one = Vec::new();
-            put_entry(&mut one, entry);
+            put_entry(&mut one, &mut Vec::new(), entry);
             all.push(one);
         });
         all.sort();
@@ -409,6 +450,42 @@ mod tests {
             "with what must be kept of it"
         );
         assert!(picture(&restored(&file, &log, writer.last() + 1)) != wanted, "the log is needed");
+    }
+
+    #[test]
+    fn a_hash_longer_than_a_frame_is_saved_whole() {
+        let mut console = Console::new();
+        let value = "v".repeat(3 << 20);
+        for number in 0..50 {
+            console.execute(
+                format!(
+                    "*4\r\n$4\r\nHSET\r\n$1\r\nh\r\n$3\r\nf{number:02}\r\n${}\r\n{value}\r\n",
+                    value.len()
+                )
+                .as_bytes(),
+            );
+            console.answer();
+        }
+        console.script("PEXPIREAT h 1700000000000 -> (1)\nSET other 1 -> OK");
+        console.log.clear();
+        let (mut writer, mut file) = Writer::new(&console.shard, 1);
+        let mut longest = 0;
+        while let Some(piece) = writer.next(&console.shard) {
+            longest = longest.max(piece.len());
+            file.extend(piece);
+        }
+        file.extend(writer.end());
+        assert!(
+            longest < FRAME_BYTES + (4 << 20) && file.len() > 2 * FRAME_BYTES,
+            "{longest} of {}",
+            file.len()
+        );
+        let mut again = Console::new();
+        again.shard = restored(&file, &[], 1);
+        again.script("HLEN h -> (50)\nPEXPIRETIME h -> (1700000000000)\nGET other -> 1");
+        for number in 0..50 {
+            assert_eq!(again.ask(&format!("HSTRLEN h f{number:02}")), format!("({})", value.len()));
+        }
     }
 
     #[test]

@@ -42,8 +42,6 @@ pub mod flags {
     pub const ALLOW_BUSY: u32 = 1 << 9;
     /// Runs at once within MULTI. Not told by COMMAND.
     pub const IN_MULTI_AT_ONCE: u32 = 1 << 10;
-    /// Touches no key by name and yet depends on all. Not told by COMMAND.
-    pub const NO_MULTI: u32 = 1 << 11;
     /// The flags that COMMAND tells, with their names, in its order.
     pub const NAMES: [(u32, &str); 10] = [
         (WRITE, "write"),
@@ -60,8 +58,7 @@ pub mod flags {
 }
 
 use flags::{
-    ADMIN, ALLOW_BUSY, DENY_OOM, FAST, IN_MULTI_AT_ONCE, LOADING, NO_AUTH, NO_MULTI, NO_SCRIPT, READONLY,
-    STALE, WRITE,
+    ADMIN, ALLOW_BUSY, DENY_OOM, FAST, IN_MULTI_AT_ONCE, LOADING, NO_AUTH, NO_SCRIPT, READONLY, STALE, WRITE,
 };
 
 /// What a command gives: it has written its reply, or is refused.
@@ -578,7 +575,7 @@ fn transactions() -> Vec<Row> {
         ("multi", 1, OPEN | FAST, NONE, "1.2.0", "O(1)", "Begins a transaction.", transaction::multi),
         ("exec", 1, NO_SCRIPT | LOADING | STALE | IN_MULTI_AT_ONCE, NONE, "1.2.0", "by the commands", "Executes a transaction.", transaction::exec),
         ("discard", 1, OPEN | FAST, NONE, "2.0.0", "O(N)", "Forgets a transaction.", transaction::discard),
-        ("watch", -2, OPEN | FAST | NO_MULTI, ALL, "2.2.0", "O(N)", "Lets EXEC do nothing if a key changes before.", transaction::watch),
+        ("watch", -2, OPEN | FAST, ALL, "2.2.0", "O(N)", "Lets EXEC do nothing if a key changes before.", transaction::watch),
         ("unwatch", 1, (OPEN & !IN_MULTI_AT_ONCE) | FAST, NONE, "2.2.0", "O(1)", "Forgets all watches.", transaction::unwatch),
     ]
 }

@@ -5,13 +5,16 @@
 //! looks at no clock: an expired key lies here until an effect deletes it, and it is for the reader not to see it.
 
 use super::effect::{Effect, Strings};
-use super::entry::{Body, Entry};
+use super::entry::{Body, Entry, Value};
 use super::key::{Key, KeyHash};
 use super::table::{Keyed, Table};
 use super::types::hash::Hash;
 
 /// What an entry's place in a table takes on average: 17 bytes at two thirds full.
 const PLACE_BYTES: usize = 26;
+
+/// Fields of a hash that are dropped at once, which takes a fraction of a millisecond.
+const DROPPED_FIELDS_MAX: usize = 4096;
 
 #[derive(Debug, Default)]
 struct Slot {
@@ -58,6 +61,20 @@ pub enum Old {
     Fields(Vec<Option<Box<[u8]>>>),
     /// The keyspace was this.
     All(Box<Keyspace>),
+}
+
+impl Old {
+    /// Whether dropping it would stall the core: a keyspace, or a hash of many fields.
+    #[must_use]
+    pub fn is_large(&self) -> bool {
+        match self {
+            Old::All(_) => true,
+            Old::Entry(entry) => {
+                matches!(entry.value(), Value::Hash(hash) if hash.len() > DROPPED_FIELDS_MAX)
+            }
+            _ => false,
+        }
+    }
 }
 
 impl Keyspace {

@@ -149,6 +149,13 @@ impl Output {
         self.gates.iter().any(|(_, sequence)| sequences.contains(sequence))
     }
 
+    /// Whether something may leave, given that all writes up to `committed` are.
+    #[must_use]
+    pub fn has_ready(&self, committed: u64) -> bool {
+        let end = self.gates.iter().find(|(_, sequence)| *sequence > committed).map(|(end, _)| *end);
+        !self.is_empty() && end != Some(0)
+    }
+
     /// Takes what may leave, given that all writes up to `committed` are.
     pub fn take(&mut self, committed: u64) -> Ready {
         while self.gates.front().is_some_and(|(_, sequence)| *sequence <= committed) {

@@ -51,11 +51,13 @@ pub struct Overlay {
     last_index: u64,
     /// Writes that came to nothing, the last few times.
     lost: VecDeque<RangeInclusive<u64>>,
-    /// Keyspaces that a committed flush displaced: to be dropped where it stalls nobody.
-    graves: Vec<Keyspace>,
+    /// What committed effects displaced and is long to drop: to be dropped where it stalls nobody.
+    graves: Vec<Old>,
 }
 
-/// How many ranges of lost writes are remembered: a connection looks at them within a turn or two.
+/// How many ranges of lost writes are remembered. Beyond, the two oldest become one with what lies between them: a connection that
+/// has not looked for so long, as its peer reads nothing, may then lose a reply that rests on a write that was made, but is
+/// never told that a lost one was.
 const LOST_MAX: usize = 64;
 
 impl Overlay {
@@ -180,8 +182,10 @@ impl Overlay {
         let before = self.proposed.back().map_or(self.committed, |proposed| proposed.last_sequence);
         self.undo_to(Mark { batch_bytes: 0, effects: 0 }, keyspace);
         self.lost.push_back(before + 1..=self.sequence);
-        if self.lost.len() > LOST_MAX {
-            self.lost.pop_front();
+        if self.lost.len() > LOST_MAX
+            && let (Some(oldest), Some(next)) = (self.lost.pop_front(), self.lost.front_mut())
+        {
+            *next = *oldest.start()..=*next.end();
         }
     }
 
@@ -192,7 +196,7 @@ impl Overlay {
     }
 
     /// Takes what is to be dropped where it stalls nobody.
-    pub fn take_graves(&mut self) -> Vec<Keyspace> {
+    pub fn take_graves(&mut self) -> Vec<Old> {
         std::mem::take(&mut self.graves)
     }
 
@@ -202,10 +206,7 @@ impl Overlay {
         while let Some(first) = self.proposed.front().filter(|first| first.index <= index) {
             self.committed = first.last_sequence;
             let displaced = self.proposed.pop_front().map(|first| first.displaced).unwrap_or_default();
-            self.graves.extend(displaced.into_iter().filter_map(|(_, old)| match old {
-                Old::All(all) => Some(*all),
-                _ => None,
-            }));
+            self.graves.extend(displaced.into_iter().map(|(_, old)| old).filter(Old::is_large));
         }
         self.committed != before
     }
@@ -264,5 +265,24 @@ mod tests {
         );
         console.shard.try_writes();
         console.script("SET k v -> OK\nGET k -> v");
+    }
+
+    #[test]
+    fn a_lost_write_is_never_forgotten_while_somebody_waits_for_it() {
+        let mut console = Console::new();
+        console.execute(b"SET k 1\r\n");
+        console.shard.refused();
+        let waiting = std::mem::replace(&mut console.out, crate::core::output::Output::new(1 << 20));
+        for _ in 0..1000 {
+            console.shard.try_writes();
+            console.execute(b"SET k 2\r\n");
+            console.shard.refused();
+            console.out = crate::core::output::Output::new(1 << 20);
+            console.shard.try_writes();
+            console.script("SET other 3 -> OK");
+        }
+        assert!(console.shard.is_lost(&waiting));
+        console.execute(b"SET k 4\r\n");
+        assert!(!console.shard.is_lost(&console.out));
     }
 }

@@ -37,6 +37,8 @@ pub struct Session {
     pub replies: Replies,
     /// `MULTI`, until `EXEC` or `DISCARD`.
     pub transaction: Option<Box<Transaction>>,
+    /// `EXEC` is under way: no command may wait.
+    pub executing: bool,
     /// `WATCH`: the place of each key's last write, and the count of writes when the watch began.
     pub watched: Vec<Watch>,
     /// The connection closes once its replies are sent.
@@ -142,6 +144,7 @@ impl Session {
             no_touch: false,
             replies: Replies::On,
             transaction: None,
+            executing: false,
             watched: Vec::new(),
             close: false,
             last_command: "NULL",

@@ -21,18 +21,22 @@ use super::command::{self, Call, Command, flags};
 use super::commands::transaction;
 use super::effect::{self, Unreadable};
 use super::key::{KEY_BYTES_MAX, Key, KeyHash};
-use super::keyspace::Keyspace;
+use super::keyspace::{Keyspace, Old};
 use super::output::Output;
 use super::overlay::{self, Overlay};
 use super::session::{Replies, Session};
 use super::topology::{Node, Topology};
 
-/// Places in the table of last writes. Two keys that share one wait for each other's commits, which costs a little time and
-/// nothing else.
+/// Places in the table of last writes. Two keys that share one wait for each other's commits, and a write to one makes the EXEC
+/// that watches the other fail, as it may at any time: a client tries again.
 const TOUCHED_PLACES: usize = 1 << 14;
 
 /// A batch is taken to the log before the end of the turn once it has grown to this.
 const BATCH_BYTES: usize = 1 << 20;
+
+/// The most keys that may be reaped at once: each is logged with its name.
+pub const REAP_KEYS_MAX: usize = 256;
+const _: () = assert!(REAP_KEYS_MAX * (KEY_BYTES_MAX + 8) < overlay::ENTRY_BYTES_MAX);
 
 /// Why a command is refused: the text of the error reply, its code first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -301,13 +305,17 @@ impl Shard {
         self.overlay.restore_batch(batch);
     }
 
-    /// Whether the batch should be taken to the log before a request with so many bytes is executed: it is long enough, or
-    /// the request may need an entry to itself.
+    /// Whether the batch should be taken to the log before a request of so many bytes is executed: it is long enough, or the
+    /// request may need an entry to itself. EXEC and SETRANGE may log far more than they are long.
     #[must_use]
-    pub fn wants_proposal(&self, request_bytes: usize) -> bool {
+    pub fn wants_proposal(&self, request_bytes: usize, arguments: Arguments<'_>) -> bool {
         let batch_bytes = self.overlay.batch_bytes();
+        let is = |name: &str| arguments.get(0).is_some_and(|said| said.eq_ignore_ascii_case(name.as_bytes()));
         batch_bytes >= BATCH_BYTES
-            || batch_bytes > 0 && batch_bytes + request_bytes * 2 > overlay::ENTRY_BYTES_MAX
+            || batch_bytes > 0
+                && (batch_bytes + request_bytes * 2 > overlay::ENTRY_BYTES_MAX
+                    || is("exec")
+                    || is("setrange"))
     }
 
     /// The log took the batch as this entry.
@@ -362,8 +370,8 @@ impl Shard {
         self.flushes
     }
 
-    /// Takes keyspaces that are to be dropped where it stalls nobody.
-    pub fn take_graves(&mut self) -> Vec<Keyspace> {
+    /// Takes what is to be dropped where it stalls nobody.
+    pub fn take_graves(&mut self) -> Vec<Old> {
         self.overlay.take_graves()
     }
 
@@ -400,8 +408,9 @@ impl Shard {
     // Expiry.
 
     /// Deletes keys that have expired, looking at about `entries_max` and deleting at most `keys_max`. Says whether there may
-    /// be more.
+    /// be more. The open batch must be empty, so that the longest keys fit one entry: see [`REAP_KEYS_MAX`].
     pub fn reap(&mut self, now_ms: u64, entries_max: usize, keys_max: usize) -> bool {
+        debug_assert!(keys_max <= REAP_KEYS_MAX && self.batch().is_none(), "what is reaped fits one entry");
         if !self.active_expiry || self.read_only {
             return false;
         }
@@ -481,7 +490,7 @@ impl Shard {
             self.admit(session, arguments).inspect_err(|_| transaction::spoil(session))?;
         session.last_command = command.name;
         if session.transaction.is_some() && !command.has(flags::IN_MULTI_AT_ONCE) {
-            transaction::queue(session, command, arguments, self.settings.transaction_bytes_max)
+            transaction::queue(session, arguments, self.settings.transaction_bytes_max)
                 .inspect_err(|_| transaction::spoil(session))?;
             out.simple("QUEUED");
             return Ok(());

@@ -115,6 +115,7 @@ async fn write(host: &Rc<Host>, path: &Path) -> io::Result<Option<u64>> {
     let new = temporary(path);
     let file = File::open(&new, &OpenOptions::new().write(true).create(true).truncate(true)).await?;
     let log_bytes = host.log_bytes.get();
+    host.log_written.set(host.log.stats().bytes);
     between_batches(host).await;
     let (mut writer, head) = Writer::new(&host.shard.borrow(), host.group.0);
     let mut offset = head.len() as u64;

@@ -15,7 +15,7 @@ use runtime::net::Stream;
 use wire::resp::request::{Limits, Parser};
 
 use super::host::Host;
-use crate::core::output::Output;
+use crate::core::output::{Output, Ready};
 use crate::core::session::Session;
 use crate::core::types::string::STRING_BYTES_MAX;
 
@@ -23,19 +23,41 @@ use crate::core::types::string::STRING_BYTES_MAX;
 const OUTPUT_PAUSE_BYTES: usize = 1 << 20;
 /// Input kept while `WAIT` holds the connection up.
 const PAUSED_INPUT_BYTES_MAX: usize = 1 << 20;
+/// A connection whose half request takes no more than this is not closed for what others take.
+const SPARED_INPUT_BYTES: usize = 64 << 10;
 
-/// What is left of what was received, counted against the core's limit.
+/// What a connection takes of something that all connections of the core have together.
+struct Share {
+    bytes: usize,
+    total: Rc<Cell<usize>>,
+}
+
+impl Share {
+    fn of(total: &Rc<Cell<usize>>) -> Self {
+        Self { bytes: 0, total: Rc::clone(total) }
+    }
+
+    fn set(&mut self, bytes: usize) {
+        self.total.set(self.total.get() + bytes - self.bytes);
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+/// What is left of what was received.
 struct Input {
     bytes: Vec<u8>,
-    counted: usize,
-    total: Rc<Cell<usize>>,
+    share: Share,
 }
 
 impl Input {
     fn count(&mut self) {
-        let now = self.bytes.capacity();
-        self.total.set(self.total.get() + now - self.counted);
-        self.counted = now;
+        self.share.set(self.bytes.capacity());
     }
 
     /// Takes what was executed off the front.
@@ -46,12 +68,6 @@ impl Input {
             self.bytes.drain(..count);
         }
         self.count();
-    }
-}
-
-impl Drop for Input {
-    fn drop(&mut self) {
-        self.total.set(self.total.get() - self.counted);
     }
 }
 
@@ -77,6 +93,8 @@ struct Serving<'a> {
     parser: Parser,
     output: Output,
     input: Input,
+    /// Replies of more than [`OUTPUT_PAUSE_BYTES`] on their way to the peer.
+    leaving: Share,
 }
 
 /// Serves until the peer closes, a command ends the connection, or the peer stalls.
@@ -91,17 +109,17 @@ pub(super) async fn serve(
         request_bytes_max: host.config.request_bytes_max,
         ..Limits::default()
     };
-    let input = Input { bytes: Vec::new(), counted: 0, total: Rc::clone(&host.request_bytes) };
+    let input = Input { bytes: Vec::new(), share: Share::of(&host.request_bytes) };
     let output = Output::new(host.config.output_bytes_max);
-    let mut serving = Serving { stream, host, session, parser: Parser::new(limits), output, input };
+    let leaving = Share::of(&host.reply_bytes);
+    let mut serving = Serving { stream, host, session, parser: Parser::new(limits), output, input, leaving };
     let mut stopped = Stopped::Hungry;
     let mut ended = false;
     loop {
-        if host.shard.borrow().is_lost(&serving.output) || serving.output.overflowed() {
+        if !serving.send().await? {
             stream.abort();
             return Ok(());
         }
-        serving.send().await?;
         let waiting = serving.output.is_gated();
         if !waiting && (stopped == Stopped::Closing || ended && stopped == Stopped::Hungry) {
             return stream.shutdown().await;
@@ -111,10 +129,9 @@ pub(super) async fn serve(
                 ended |= serving.pause().await?;
                 stopped = serving.run_kept();
             }
-            Stopped::Stalled => {
-                host.unstalled.notified().await;
-                stopped = serving.run_kept();
-            }
+            // It may have ended while replies were sent.
+            Stopped::Stalled if host.is_stalled() => host.unstalled.notified().await,
+            Stopped::Stalled => stopped = serving.run_kept(),
             Stopped::Full if !waiting || serving.output.len() < OUTPUT_PAUSE_BYTES => {
                 stopped = serving.run_kept();
             }
@@ -149,37 +166,56 @@ enum Received {
 }
 
 impl Serving<'_> {
-    /// Sends what may leave.
-    async fn send(&mut self) -> io::Result<()> {
-        if self.output.is_empty() {
-            return Ok(());
+    /// Sends what may leave; `false` when a reply is lost or too long, and the peer must be told nothing more.
+    async fn send(&mut self) -> io::Result<bool> {
+        let committed = self.host.shard.borrow().committed_sequence();
+        if self.stream.send_queue_bytes() > 0 && self.output.has_ready(committed) {
+            self.flush().await?;
         }
-        let ready = {
-            let mut shard = self.host.shard.borrow_mut();
-            let ready = self.output.take(shard.committed_sequence());
-            shard.stats.bytes_out += ready.len() as u64;
-            ready
-        };
-        if ready.is_empty() {
-            return Ok(());
-        }
-        let plain = ready.large.is_empty();
-        let sending = async {
-            if plain {
-                return self.stream.send(ready.bytes).await;
+        let Some(ready) = self.take_ready() else { return Ok(false) };
+        let bytes = ready.len();
+        if ready.large.is_empty() {
+            if bytes > 0 {
+                self.stream.send(ready.bytes).await?;
             }
-            self.stream.send_all(ready.pieces().map(Segment::from)).await
-        };
-        if self.stream.send_queue_bytes() == 0 {
-            return sending.await;
+        } else {
+            self.stream.send_all(ready.pieces().map(Segment::from)).await?;
         }
-        // The peer has not read the last replies yet: it has so long to begin.
+        if bytes > OUTPUT_PAUSE_BYTES {
+            self.leaving.set(bytes);
+            if self.host.reply_bytes.get() > self.host.config.replies_bytes_max {
+                tracing::warn!("long replies take more than `replies_bytes_max`: a connection is closed");
+                return Ok(false);
+            }
+            self.flush().await?;
+            self.leaving.set(0);
+        }
+        Ok(true)
+    }
+
+    /// What may leave now; `None` when a reply is lost or too long.
+    fn take_ready(&mut self) -> Option<Ready> {
+        let mut shard = self.host.shard.borrow_mut();
+        if shard.is_lost(&self.output) || self.output.overflowed() {
+            return None;
+        }
+        let ready = self.output.take(shard.committed_sequence());
+        shard.stats.bytes_out += ready.len() as u64;
+        Some(ready)
+    }
+
+    /// Waits until the peer has read what was sent. It may be slow, but not silent.
+    async fn flush(&self) -> io::Result<()> {
         let limit = Duration::from_secs(self.host.config.stall_timeout_s);
-        match runtime::time::timeout(limit, sending).await {
-            Ok(sent) => sent,
-            Err(_) => {
-                self.stream.abort();
-                Err(io::Error::new(io::ErrorKind::TimedOut, "the peer reads nothing"))
+        loop {
+            let before = self.stream.send_queue_bytes();
+            match runtime::time::timeout(limit, self.stream.flush()).await {
+                Ok(flushed) => return flushed,
+                Err(_) if self.stream.send_queue_bytes() < before => {}
+                Err(_) => {
+                    self.stream.abort();
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, "the peer reads nothing"));
+                }
             }
         }
     }
@@ -220,7 +256,9 @@ impl Serving<'_> {
         if bytes.is_empty() {
             return;
         }
-        let needed = self.parser.bytes_needed().max(self.input.bytes.len() + bytes.len());
+        let there = self.input.bytes.len() + bytes.len();
+        // Room for what was announced, but not more than what came makes likely.
+        let needed = self.parser.bytes_needed().clamp(there, 2 * there + SPARED_INPUT_BYTES);
         if needed > self.input.bytes.capacity() {
             self.input.bytes.reserve_exact(needed - self.input.bytes.len());
         }
@@ -230,7 +268,8 @@ impl Serving<'_> {
 
     /// Executes what was kept.
     fn run_kept(&mut self) -> Stopped {
-        if self.host.request_bytes.get() > self.host.config.requests_bytes_max {
+        let spared = self.input.bytes.len() <= SPARED_INPUT_BYTES;
+        if !spared && self.host.request_bytes.get() > self.host.config.requests_bytes_max {
             tracing::warn!("half requests take more than `requests_bytes_max`: a connection is closed");
             self.output.error(b"ERR too many large requests at once");
             return Stopped::Closing;
@@ -265,12 +304,13 @@ impl Serving<'_> {
                     break Stopped::Closing;
                 }
             };
-            if host.shard.borrow().wants_proposal(request_bytes) && !host.propose() {
+            let arguments = self.parser.arguments(rest);
+            if host.shard.borrow().wants_proposal(request_bytes, arguments) && !host.propose() {
                 host.written.notify_one();
                 break Stopped::Stalled;
             }
             let mut shard = host.shard.borrow_mut();
-            shard.execute(&mut session, self.parser.arguments(rest), &mut self.output, now_ms);
+            shard.execute(&mut session, arguments, &mut self.output, now_ms);
             wrote |= shard.batch().is_some();
             let killed = shard.take_killed();
             if shard.take_save_asked() {
@@ -313,7 +353,15 @@ impl Serving<'_> {
             }
         }
         if !ended {
-            runtime::time::sleep_until(over).await;
+            // Unread, the peer's end is not noticed: that must not last.
+            let limit = runtime::time::now() + Duration::from_secs(self.host.config.stall_timeout_s);
+            runtime::time::sleep_until(over.min(limit)).await;
+            if over > limit {
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "more requests behind a WAIT than are kept",
+                ));
+            }
         }
         self.output.lift();
         Ok(ended)

@@ -49,7 +49,7 @@ fn group_of(shard: usize) -> GroupId {
 /// Serves until the stop is requested, the connections are closed and the log too.
 pub(super) async fn serve(start: Start) -> Result<(), Error> {
     let Start { config, streams, streams_in_all, shards, topology, service, loading } = start;
-    let request_bytes = Rc::new(Cell::new(0));
+    let (request_bytes, reply_bytes) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
     let (mut hosts, mut logs, mut acceptors) = (Vec::new(), Vec::new(), Vec::new());
     let mut shards_by_stream: BTreeMap<usize, Vec<ShardStart>> = BTreeMap::new();
     for shard in shards {
@@ -66,7 +66,8 @@ pub(super) async fn serve(start: Start) -> Result<(), Error> {
     }
     for (log, (shard, log_bytes), start) in ready {
         let group = group_of(start.number);
-        let host = Host::new(shard, &config, log, group, Rc::clone(&request_bytes), start.figures);
+        let shares = (Rc::clone(&request_bytes), Rc::clone(&reply_bytes));
+        let host = Host::new(shard, &config, log, group, shares, start.figures);
         host.log_bytes.set(log_bytes);
         let failed =
             |source| Error::Listen { address: topology.nodes[start.number].port.to_string(), source };
@@ -166,6 +167,12 @@ async fn recover(
         let group = group_of(shard.number);
         // Ahead of its log, as after a repair that gave up the log's end.
         if saved.last() > log.last(group).0 {
+            tracing::warn!(
+                shard = shard.number,
+                checkpoint = saved.last(),
+                log = log.last(group).0,
+                "the log ends before its checkpoint: what was written after that is gone"
+            );
             log.truncate(group, replog::Index(saved.last()));
         }
         shard.replayed(saved.last().max(log.last(group).0));

@@ -13,18 +13,20 @@ use replog::{GroupId, Log};
 use runtime::sync::Notify;
 
 use crate::Config;
-use crate::core::shard::Shard;
+use crate::core::shard::{REAP_KEYS_MAX, Shard};
 use crate::metrics::Figures;
 
 /// How often expired keys are looked for.
 const REAP_EVERY: Duration = Duration::from_millis(100);
-/// Entries looked at, and keys deleted, before others get their turn.
+/// Entries looked at before others get their turn.
 const REAP_ENTRIES: usize = 4096;
-const REAP_KEYS: usize = 256;
 /// Such turns in a row before the search rests.
 const REAP_TURNS_MAX: usize = 50;
 /// How many searches go by between two notes of the figures.
 const FIGURES_EVERY: u32 = 10;
+/// The log keeps what any of its shards still needs. A shard whose own writes are few is saved too once the log has grown by so
+/// many times what would make a busy one be saved.
+const LOG_GROWTH_MAX: u64 = 4;
 /// How long writes are refused before one is tried again, once the log would take none.
 const WRITES_RETRY: Duration = Duration::from_secs(1);
 
@@ -45,12 +47,16 @@ pub(super) struct Host {
     pub(super) checkpoint: Notify,
     /// Bytes proposed since the last checkpoint began.
     pub(super) log_bytes: Cell<u64>,
+    /// What the whole log had written when the last checkpoint began, bytes.
+    pub(super) log_written: Cell<u64>,
     /// The tasks of the connections by their session's number, each with whether it may be cut off when the node stops.
     pub(super) connections: RefCell<BTreeMap<u64, Connection>>,
     pub(super) gone: Notify,
     pub(super) draining: Cell<bool>,
     /// What half requests take on this core.
     pub(super) request_bytes: Rc<Cell<usize>>,
+    /// What long replies on their way take on this core.
+    pub(super) reply_bytes: Rc<Cell<usize>>,
     figures: Arc<Figures>,
 }
 
@@ -66,7 +72,7 @@ impl Host {
         config: &Config,
         log: Log,
         group: GroupId,
-        request_bytes: Rc<Cell<usize>>,
+        (request_bytes, reply_bytes): (Rc<Cell<usize>>, Rc<Cell<usize>>),
         figures: Arc<Figures>,
     ) -> Rc<Self> {
         let host = Rc::new(Self {
@@ -80,10 +86,12 @@ impl Host {
             unstalled: Notify::new(),
             checkpoint: Notify::new(),
             log_bytes: Cell::new(0),
+            log_written: Cell::new(0),
             connections: RefCell::default(),
             gone: Notify::new(),
             draining: Cell::new(false),
             request_bytes,
+            reply_bytes,
             figures,
         });
         let committed = Rc::clone(&host);
@@ -120,8 +128,7 @@ impl Host {
                 shard.proposed(index.0);
                 drop(batch);
                 self.log_bytes.set(self.log_bytes.get() + bytes);
-                let enough = self.config.checkpoint_log_bytes.max(shard.used_bytes() as u64);
-                if self.log_bytes.get() >= enough {
+                if self.log_bytes.get() >= self.checkpoint_after(&shard) {
                     self.checkpoint.notify_one();
                 }
                 true
@@ -139,6 +146,20 @@ impl Host {
                 self.settled.notify_all();
                 true
             }
+        }
+    }
+
+    /// A checkpoint is due once the log has so many bytes of this shard: writing it then costs at most as much again.
+    fn checkpoint_after(&self, shard: &Shard) -> u64 {
+        self.config.checkpoint_log_bytes.max(shard.used_bytes() as u64)
+    }
+
+    /// Has a checkpoint written if this shard's few entries keep much of the others' in the log.
+    fn let_log_go(&self) {
+        let grown = self.log.stats().bytes - self.log_written.get();
+        let enough = LOG_GROWTH_MAX * self.checkpoint_after(&self.shard.borrow());
+        if self.log_bytes.get() > 0 && grown >= enough {
+            self.checkpoint.notify_one();
         }
     }
 
@@ -173,8 +194,10 @@ impl Host {
             runtime::time::sleep(REAP_EVERY).await;
             for _ in 0..REAP_TURNS_MAX {
                 let now_ms = runtime::time::unix_ms();
-                let more =
-                    !self.is_stalled() && self.shard.borrow_mut().reap(now_ms, REAP_ENTRIES, REAP_KEYS);
+                // What is reaped needs an entry of its own.
+                let more = !self.is_stalled()
+                    && self.propose()
+                    && self.shard.borrow_mut().reap(now_ms, REAP_ENTRIES, REAP_KEYS_MAX);
                 self.written.notify_one();
                 if !more {
                     break;
@@ -184,6 +207,7 @@ impl Host {
             ticks += 1;
             if ticks % FIGURES_EVERY == 0 {
                 self.figures.take(&self.shard.borrow());
+                self.let_log_go();
             }
         }
     }

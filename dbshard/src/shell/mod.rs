@@ -119,9 +119,16 @@ fn run_cores(starts: Vec<core::Start>, service: &ops::Service) -> Result<(), Err
     let mut threads = Vec::new();
     let mut outcome = Ok(());
     for (number, start) in starts.into_iter().enumerate() {
-        match service
-            .spawn_core(&format!("dbshard-{number}"), runtime::Options::default(), move || core::serve(start))
-        {
+        let stop = service.stop().clone();
+        // A core that fails takes the others with it: its shards would be missing, and nobody be told.
+        let serve = move || async move {
+            let ended = core::serve(start).await;
+            if ended.is_err() {
+                stop.request();
+            }
+            ended
+        };
+        match service.spawn_core(&format!("dbshard-{number}"), runtime::Options::default(), serve) {
             Ok(thread) => threads.push((number, thread)),
             Err(source) => {
                 service.stop().request();
@@ -136,9 +143,6 @@ fn run_cores(starts: Vec<core::Start>, service: &ops::Service) -> Result<(), Err
             Ok(Err(source)) => Err(Error::Core { core, source }),
             Err(_) => Err(Error::Panic { core }),
         };
-        if ended.is_err() {
-            service.stop().request();
-        }
         outcome = outcome.and(ended);
     }
     outcome

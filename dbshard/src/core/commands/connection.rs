@@ -162,7 +162,7 @@ pub(crate) fn wait(call: &mut Call<'_>) -> Reply {
         number::integer(&call.arguments[2]).ok_or("ERR timeout is not an integer or out of range")?;
     let timeout_ms = u64::try_from(timeout).map_err(|_| Refusal::from("ERR timeout is negative"))?;
     call.rest_on_all();
-    if replicas > 0 {
+    if replicas > 0 && !call.session.executing {
         call.session.paused_until_ms =
             if timeout_ms == 0 { u64::MAX } else { call.now_ms.saturating_add(timeout_ms) };
         call.gate = u64::MAX;

@@ -21,13 +21,9 @@ pub(crate) fn spoil(session: &mut Session) {
 /// Keeps a command for EXEC.
 pub(crate) fn queue(
     session: &mut Session,
-    command: &Command,
     arguments: Arguments<'_>,
     bytes_max: usize,
 ) -> Result<(), Refusal> {
-    if command.has(flags::NO_MULTI) {
-        return Err("ERR Command not allowed inside a transaction".into());
-    }
     let Some(transaction) = &mut session.transaction else { return Ok(()) };
     let request = Owned::new(arguments);
     if transaction.bytes + request.cost_bytes() > bytes_max {
@@ -88,6 +84,14 @@ pub(crate) fn exec(call: &mut Call<'_>) -> Reply {
         return Ok(());
     }
     call.out.array(commands.len());
+    call.session.executing = true;
+    // To its end, even where the replies overflow and nobody will be answered: all of it happens, or nothing.
+    let done = run(call, commands);
+    call.session.executing = false;
+    done
+}
+
+fn run(call: &mut Call<'_>, commands: Vec<(&'static Command, Arguments<'_>)>) -> Reply {
     for (command, arguments) in commands {
         let mark = call.out.mark();
         let first_key = call.shard.place_keys(command, arguments)?;
@@ -99,9 +103,6 @@ pub(crate) fn exec(call: &mut Call<'_>) -> Reply {
             call.out.rewind(mark);
             call.out.error(&refusal.0);
             call.shard.stats.errors += 1;
-        }
-        if call.out.overflowed() {
-            break;
         }
     }
     Ok(())
@@ -237,6 +238,27 @@ mod tests {
         console.ask("MULTI");
         while console.ask("SET key value") == "QUEUED" {}
         console.script("EXEC -> EXECABORT Transaction discarded because of previous errors.");
+    }
+
+    #[test]
+    fn a_reply_too_long_to_send_does_not_cut_a_transaction_short() {
+        let mut console = Console::new();
+        console.out = Output::new(1000);
+        let value = "v".repeat(600);
+        console.script(&format!("SET {{t}}big {value} -> OK"));
+        console.execute(b"MULTI\r\nSET {t}a 1\r\nGET {t}big\r\nGET {t}big\r\nSET {t}b 2\r\nEXEC\r\n");
+        assert!(console.out.overflowed(), "nobody is answered");
+        console.commit();
+        console.out = Output::new(1 << 20);
+        console.script("GET {t}a -> 1\nGET {t}b -> 2");
+    }
+
+    #[test]
+    fn waiting_for_replicas_does_not_hold_a_transaction_up() {
+        let mut console = Console::new();
+        console.execute(b"MULTI\r\nSET k v\r\nWAIT 1 0\r\nGET k\r\nEXEC\r\n");
+        assert_eq!(console.answer(), "OK; QUEUED; QUEUED; QUEUED; [OK (0) v]");
+        assert_eq!(console.session.paused_until_ms, 0);
     }
 
     #[test]

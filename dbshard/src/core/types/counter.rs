@@ -82,12 +82,12 @@ fn fixed(text: &[u8]) -> Option<i128> {
         }
         value = value.checked_mul(10)?.checked_add(i128::from(digit - b'0'))?;
     }
-    let shift = DIGITS as i32 + exponent - i32::try_from(fraction.len()).ok()?;
+    let shift = (DIGITS as i32).checked_add(exponent)?.checked_sub(i32::try_from(fraction.len()).ok()?)?;
     let value = match u32::try_from(shift) {
         Ok(up) => value.checked_mul(10i128.checked_pow(up)?)?,
         Err(_) => {
             let unit = 10i128.checked_pow(shift.unsigned_abs())?;
-            (value + unit / 2) / unit
+            value.checked_add(unit / 2)? / unit
         }
     };
     // Room for the sum.
@@ -165,6 +165,11 @@ mod tests {
         assert_eq!(sum("1e300", "1e300").len(), 301);
         assert_eq!(sum("0", "1e-17"), "0.00000000000000001");
         assert_eq!(sum("100", "0"), "100");
+        // Numbers that fit no fixed point: as floats, or refused, never an overflow of ours.
+        assert!(add_floats(b"1e2147483647", b"1").is_err());
+        assert_eq!(sum("1e-2147483648", "1"), "1");
+        assert_eq!(sum("170141183460469231731687303715884105727e-55", "0"), "0.00000000000000002");
+        assert_eq!(sum("170141183460469231731687303715884105727e-38", "0").get(..3), Some("1.7"));
         assert!(add_floats(b"1.7e308", b"1.7e308").is_err());
         assert!(add_floats(b"inf", b"1").is_err());
     }
