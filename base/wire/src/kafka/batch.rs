@@ -109,10 +109,10 @@ impl Header {
         })
     }
 
-    /// Offset of the last record.
+    /// Offset of the last record. Base offsets are not under the checksum: one from outside may be anything.
     #[must_use]
     pub fn last_offset(&self) -> i64 {
-        self.base_offset + i64::from(self.last_offset_delta)
+        self.base_offset.saturating_add(i64::from(self.last_offset_delta))
     }
 
     /// Whether the records are compressed.

@@ -19,6 +19,9 @@ pub enum MessageError {
     /// The body doesn't decode.
     #[error("malformed request: {0}")]
     Body(String),
+    /// The response doesn't encode.
+    #[error("a response that can't be written: {0}")]
+    Response(String),
 }
 
 /// What stands before every request (request header v1 and v2).
@@ -95,22 +98,27 @@ pub fn decode<R: Request>(version: i16, mut body: Bytes) -> Result<R, MessageErr
 
 /// A response with its length prefix and head.
 ///
-/// # Panics
-/// When the response holds a field that `version` doesn't have or can't carry: a fault of ours.
-#[must_use]
-pub fn encode<T: Encodable + HeaderVersion>(correlation_id: i32, version: i16, response: &T) -> Bytes {
+/// # Errors
+/// [`MessageError::Response`] when the response holds what `version` can't carry: a text of more than 32 KiB in a version
+/// before the flexible ones, say.
+pub fn encode<T: Encodable + HeaderVersion>(
+    correlation_id: i32,
+    version: i16,
+    response: &T,
+) -> Result<Bytes, MessageError> {
     let mut out = BytesMut::with_capacity(256);
     out.put_i32(0);
     out.put_i32(correlation_id);
     if T::header_version(version) >= 1 {
         out.put_u8(0);
     }
-    if let Err(e) = response.encode(&mut out, version) {
-        panic!("{} version {version} doesn't encode: {e}", std::any::type_name::<T>());
-    }
-    let len = u32::try_from(out.len() - 4).unwrap_or(u32::MAX);
+    let refused = |why: String| {
+        MessageError::Response(format!("{} version {version}: {why}", std::any::type_name::<T>()))
+    };
+    response.encode(&mut out, version).map_err(|e| refused(e.to_string()))?;
+    let len = i32::try_from(out.len() - 4).map_err(|_| refused("longer than 2 GiB".into()))?;
     out[..4].copy_from_slice(&len.to_be_bytes());
-    out.freeze()
+    Ok(out.freeze())
 }
 
 /// A request with its length prefix and head, as a client sends it: for tests and measurements.
@@ -171,7 +179,7 @@ mod tests {
 
     #[test]
     fn api_versions_answers_keep_the_old_head() {
-        let mut frame = encode(9, 3, &ApiVersionsResponse::default());
+        let mut frame = encode(9, 3, &ApiVersionsResponse::default()).unwrap();
         frame.advance(4);
         let (correlation_id, _) = decode_response::<ApiVersionsResponse>(3, frame).unwrap();
         assert_eq!(correlation_id, 9);

@@ -19,8 +19,10 @@ pub enum ShapeError {
     /// A length runs past the end of the request, or bytes are missing.
     #[error("the request ends inside a field")]
     Truncated,
-    /// A negative length other than null's −1, or a malformed variable-length integer.
-    #[error("a length in the request is malformed")]
+    /// A negative length other than null's −1, a malformed variable-length integer, or the number of a tagged field that
+    /// is no tag's (from 2³¹ on: Kafka counts them in `int`, and so does `kafka-protocol`, which then writes a count of
+    /// fields and not the fields).
+    #[error("a length or tag in the request is malformed")]
     Length,
     /// More than [`ITEMS_MAX`] items.
     #[error("the request has more than {ITEMS_MAX} items")]
@@ -342,7 +344,7 @@ impl Walk<'_> {
         let count = self.uvarint()? as usize;
         self.charge(count)?;
         for _ in 0..count {
-            let _tag = self.uvarint()?;
+            i32::try_from(self.uvarint()?).map_err(|_| ShapeError::Length)?;
             let len = self.uvarint()? as usize;
             self.skip(len)?;
         }
@@ -561,6 +563,12 @@ mod tests {
             Err(ShapeError::Truncated)
         );
         assert_eq!(check(ApiKey::DeleteGroups, 2, &[0xff; 6]), Err(ShapeError::Length));
+        // No groups, and one tagged field: the last tag there is, and the one behind it.
+        assert_eq!(check(ApiKey::DeleteGroups, 2, &[1, 1, 0xff, 0xff, 0xff, 0xff, 7, 0]), Ok(()));
+        assert_eq!(
+            check(ApiKey::DeleteGroups, 2, &[1, 1, 0x80, 0x80, 0x80, 0x80, 8, 0]),
+            Err(ShapeError::Length)
+        );
         // More items than allowed, bytes and all.
         let mut body = ((ITEMS_MAX + 1) as u32).to_be_bytes().to_vec();
         body.resize(4 + 2 * (ITEMS_MAX + 1), 0);
