@@ -51,7 +51,8 @@ pub struct Config {
     pub fetch_bytes_max: usize,
     /// Connections at a time; more are closed at once.
     pub connections_max: usize,
-    /// Bytes of unfinished and unanswered requests in all; at that, connections wait to be read.
+    /// Bytes of unfinished and unanswered requests, and of records on their way to clients, in all; at that, connections wait to be
+    /// read, and fetches are answered without records.
     pub buffered_bytes_max: usize,
     /// A request that has begun to arrive must go on arriving within this time, ms.
     pub stall_ms: u64,
@@ -65,6 +66,9 @@ pub struct Config {
     pub segment_bytes: u64,
     /// `segment.ms` of topics that don't say.
     pub segment_ms: i64,
+    /// The size of the write-ahead log's segment files, bytes; a multiple of 4096 up to 1 GiB, and twice `message_bytes_max` at
+    /// least. Fixed when the data folder is made.
+    pub wal_segment_bytes: u64,
     /// How often retention is looked at, ms.
     pub retention_check_ms: u64,
     /// How often written segments are synced and the write-ahead log is freed, ms.
@@ -79,8 +83,12 @@ pub struct Config {
     pub group_initial_delay_ms: u32,
     /// Members of one group.
     pub group_members_max: usize,
-    /// Groups with members, in all.
+    /// Groups with members, per shard.
     pub groups_max: usize,
+    /// What groups' members take with their metadata and assignments, bytes, per shard; more can't join at that.
+    pub groups_bytes_max: usize,
+    /// What committed offsets take, bytes, per shard; at that only those that are known already can be committed anew.
+    pub offsets_bytes_max: usize,
     /// How long running requests may take to end when the broker stops, ms.
     pub drain_ms: u64,
 }
@@ -107,6 +115,7 @@ impl Default for Config {
             retention_bytes: -1,
             segment_bytes: 256 * 1024 * 1024,
             segment_ms: 7 * 24 * 3_600_000,
+            wal_segment_bytes: 64 * 1024 * 1024,
             retention_check_ms: 30_000,
             sync_ms: 1000,
             tail_bytes: 128 * 1024 * 1024,
@@ -115,6 +124,8 @@ impl Default for Config {
             group_initial_delay_ms: 200,
             group_members_max: 1000,
             groups_max: 10_000,
+            groups_bytes_max: 64 * 1024 * 1024,
+            offsets_bytes_max: 64 * 1024 * 1024,
             drain_ms: 5000,
         }
     }
@@ -142,6 +153,18 @@ impl Config {
         }
         if !(SEGMENT_BYTES_MIN..=i32::MAX as u64).contains(&self.segment_bytes) {
             return fail(format!("segment_bytes must be from {SEGMENT_BYTES_MIN} to {}", i32::MAX));
+        }
+        let wal_min = 2 * self.message_bytes_max as u64 + 1024 * 1024;
+        if !(wal_min..=1 << 30).contains(&self.wal_segment_bytes)
+            || !self.wal_segment_bytes.is_multiple_of(4096)
+        {
+            return fail(format!(
+                "wal_segment_bytes must be from {wal_min} to {}, a multiple of 4096",
+                1 << 30
+            ));
+        }
+        if self.fetch_bytes_max > 1 << 30 {
+            return fail(format!("fetch_bytes_max must be at most {}", 1 << 30));
         }
         if self.retention_ms < -1 || self.retention_bytes < -1 || self.segment_ms < 1 {
             return fail("retention_ms and retention_bytes must be -1 or more, segment_ms positive".into());
@@ -182,7 +205,9 @@ impl Config {
             segment_bytes: self.segment_bytes,
             segment_ms: self.segment_ms,
             message_bytes_max: self.message_bytes_max,
-            message_bytes_limit: MESSAGE_BYTES_LIMIT.min(self.request_bytes_max - 1024),
+            message_bytes_limit: MESSAGE_BYTES_LIMIT
+                .min(self.request_bytes_max - 1024)
+                .min(usize::try_from(self.wal_segment_bytes / 2).unwrap_or(usize::MAX) - 512 * 1024),
         }
     }
 
@@ -197,6 +222,7 @@ impl Config {
             initial_delay_ms: self.group_initial_delay_ms,
             members_max: self.group_members_max,
             groups_max: self.groups_max,
+            bytes_max: self.groups_bytes_max,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What an operator sees of the broker.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -7,18 +8,23 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use wire::kafka::messages::ApiKey;
+
+use crate::core::api::api_versions::SERVED;
 
 /// Which API.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct Api {
     /// Its name.
-    pub(crate) api: &'static str,
+    pub(crate) api: String,
 }
 
 /// Counters shared by all cores.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Metrics {
-    pub(crate) requests: Family<Api, Counter>,
+    requests: Family<Api, Counter>,
+    /// Of `requests`, each API's by its number: found without the family's lock.
+    requests_of: Arc<[Option<Counter>]>,
     pub(crate) malformed: Counter,
     pub(crate) connections: Gauge<i64, AtomicI64>,
     pub(crate) refused_connections: Counter,
@@ -30,6 +36,34 @@ pub(crate) struct Metrics {
     pub(crate) unwritten_bytes: Gauge<i64, AtomicI64>,
     pub(crate) partitions: Gauge<i64, AtomicI64>,
     pub(crate) segments_deleted: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let requests = Family::<Api, Counter>::default();
+        let mut requests_of = Vec::new();
+        for served in SERVED {
+            let number = served.key as usize;
+            requests_of.resize(requests_of.len().max(number + 1), None);
+            let api = format!("{:?}", served.key);
+            requests_of[number] = Some(requests.get_or_create(&Api { api }).clone());
+        }
+        Self {
+            requests,
+            requests_of: requests_of.into(),
+            malformed: Counter::default(),
+            connections: Gauge::default(),
+            refused_connections: Counter::default(),
+            produced_records: Counter::default(),
+            produced_bytes: Counter::default(),
+            refused_batches: Counter::default(),
+            fetched_bytes: Counter::default(),
+            file_reads: Counter::default(),
+            unwritten_bytes: Gauge::default(),
+            partitions: Gauge::default(),
+            segments_deleted: Counter::default(),
+        }
+    }
 }
 
 impl Metrics {
@@ -58,7 +92,9 @@ impl Metrics {
     }
 
     /// One more request of this API.
-    pub(crate) fn request(&self, api: &'static str) {
-        self.requests.get_or_create(&Api { api }).inc();
+    pub(crate) fn request(&self, api: ApiKey) {
+        if let Some(Some(counter)) = self.requests_of.get(api as usize) {
+            counter.inc();
+        }
     }
 }

@@ -179,3 +179,36 @@ fn many_segments_are_read_after_a_restart() {
     assert_eq!((read.len(), read[0].0, &read[0].1[..]), (47, 33, &b"mark"[..]));
     broker.stop();
 }
+
+#[test]
+fn the_write_ahead_log_lets_go_of_what_is_in_segments() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = |data: &Path| Config {
+        cores: Some(1),
+        message_bytes_max: 100_000,
+        wal_segment_bytes: 2 << 20,
+        ..config(data)
+    };
+    let broker = Broker::start(settings(folder.path()));
+    let mut client = broker.client();
+    // Entries of the topic table lie in the log's first segment.
+    client.create("t", 1);
+    for _ in 0..160 {
+        client.produce("t", 0, batch_of(&[&[7; 90_000]])).unwrap();
+    }
+    let segments = || {
+        let files = std::fs::read_dir(folder.path().join("shards/0/wal")).unwrap();
+        files.filter(|file| file.as_ref().unwrap().metadata().is_ok_and(|it| it.len() > 1 << 20)).count()
+    };
+    // The one in use, the next, two to be used again, and what came since.
+    let begun = std::time::Instant::now();
+    while segments() > 6 {
+        assert!(begun.elapsed() < DEADLINE, "{} segments for what is all in the partition's own", segments());
+        client.produce("t", 0, batch_of(&[b"more"])).unwrap();
+    }
+    let image = crash_image(folder.path());
+    broker.stop();
+    let broker = Broker::start(settings(image.path()));
+    assert!(broker.client().read_all("t", 0, 0).len() >= 160);
+    broker.stop();
+}

@@ -22,6 +22,13 @@ pub struct Committed {
     pub time_ms: i64,
 }
 
+/// What a committed offset takes beside its texts, and a group beside its name, bytes, about.
+const PLACE_BYTES: usize = 128;
+
+fn cost(((topic, _), committed): &(Place, Committed)) -> usize {
+    PLACE_BYTES + topic.len() + committed.metadata.len()
+}
+
 /// A topic's name and a partition's index.
 pub type Place = (String, i32);
 
@@ -64,9 +71,26 @@ pub struct Offsets {
     version: u64,
     /// As pairs, because the stored form knows only text keys.
     groups: BTreeMap<String, Vec<(Place, Committed)>>,
+    /// What all of it takes; counted anew when it is read back.
+    #[serde(skip)]
+    bytes: usize,
 }
 
 impl Offsets {
+    /// What all of it takes, bytes, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// To be called once it has been read back.
+    pub fn count_bytes(&mut self) {
+        let of_group = |(group, known): (&String, &Vec<_>)| {
+            PLACE_BYTES + group.len() + known.iter().map(cost).sum::<usize>()
+        };
+        self.bytes = self.groups.iter().map(of_group).sum();
+    }
+
     /// How many changes made it.
     #[must_use]
     pub fn version(&self) -> u64 {
@@ -110,28 +134,36 @@ impl Offsets {
         self.version = change.version;
         match change.action {
             Action::Commit { group, offsets } => {
+                if !self.groups.contains_key(&group) {
+                    self.bytes += PLACE_BYTES + group.len();
+                }
                 let known = self.groups.entry(group).or_default();
-                for (place, committed) in offsets {
-                    match known.binary_search_by(|(p, _)| p.cmp(&place)) {
-                        Ok(at) => known[at].1 = committed,
-                        Err(at) => known.insert(at, (place, committed)),
+                for entry in offsets {
+                    self.bytes += cost(&entry);
+                    match known.binary_search_by(|(p, _)| p.cmp(&entry.0)) {
+                        Ok(at) => self.bytes -= cost(&std::mem::replace(&mut known[at], entry)),
+                        Err(at) => known.insert(at, entry),
                     }
                 }
             }
             Action::Forget { group, places: None } => {
                 self.groups.remove(&group);
+                self.count_bytes();
             }
             Action::Forget { group, places: Some(places) } => {
+                let places: BTreeSet<Place> = places.into_iter().collect();
                 if let Some(known) = self.groups.get_mut(&group) {
                     known.retain(|(place, _)| !places.contains(place));
                 }
                 self.groups.retain(|_, known| !known.is_empty());
+                self.count_bytes();
             }
             Action::ForgetTopic { topic } => {
                 for known in self.groups.values_mut() {
                     known.retain(|((t, _), _)| *t != topic);
                 }
                 self.groups.retain(|_, known| !known.is_empty());
+                self.count_bytes();
             }
         }
     }
@@ -164,12 +196,14 @@ mod tests {
         assert_eq!(table.get("g", "t", 2), None);
         assert_eq!(table.group("g").len(), 3);
         let stored = serde_json::to_string(&table).unwrap();
-        assert_eq!(serde_json::from_str::<Offsets>(&stored).unwrap(), table);
+        let mut again: Offsets = serde_json::from_str(&stored).unwrap();
+        again.count_bytes();
+        assert_eq!(again, table, "the bytes too");
         run(&mut table, Action::Forget { group: "g".into(), places: Some(vec![("t".into(), 1)]) });
         assert_eq!(table.group("g").len(), 2);
         run(&mut table, Action::ForgetTopic { topic: "t".into() });
         assert_eq!(table.topics(), BTreeSet::from(["u".to_owned()]));
         run(&mut table, Action::Forget { group: "g".into(), places: None });
-        assert_eq!(table.groups().count(), 0);
+        assert_eq!((table.groups().count(), table.bytes()), (0, 0));
     }
 }

@@ -1,40 +1,50 @@
 //! One connection: frames in, answers out in the order of the requests.
 //!
 //! Requests are handled one after another, as clients rely on; only Produce lets the next go on while its batches become
-//! durable, so that a client with several in flight fills one group commit. At most [`IN_FLIGHT_MAX`] answers wait.
+//! durable, so that a client with several in flight fills one group commit. At most [`IN_FLIGHT_MAX`] answers wait, of
+//! [`WAITING_BYTES_MAX`] and one answer more; a client that reads nothing of them is cut off.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
+use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::{Either, LocalBoxFuture, select};
+use runtime::limits::SEND_QUEUE_BYTES;
 use runtime::net::{Address, Stream};
 use runtime::sync::Notify;
-use runtime::{Lease, Segment, time};
+use runtime::{Lease, time};
 use wire::kafka::StrBytes;
 use wire::kafka::frame::FrameReader;
 
 use super::core::{Core, Reservation};
-use super::handlers::{self, Client, Handled};
+use super::handlers::{self, Answer, Client, Handled};
 
 /// Answers of one connection that are not yet sent; its next request waits at that.
 const IN_FLIGHT_MAX: usize = 64;
 
-/// Requests above this many bytes are counted against `buffered_bytes_max`.
-const LARGE_BYTES: usize = 64 * 1024;
+/// Bytes of answers that wait behind the one that is being sent; the next request waits at that.
+const WAITING_BYTES_MAX: usize = 1024 * 1024;
 
-/// How often a large request that found no room looks again.
+/// A request that has arrived in part counts against `buffered_bytes_max` if it will have more bytes than this; a whole one
+/// counts always.
+const UNCOUNTED_BYTES: usize = 4096;
+
+/// How often a request that found no room looks again.
 const ROOM_EVERY: Duration = Duration::from_millis(20);
 
-type Pending = LocalBoxFuture<'static, Option<Vec<Segment>>>;
+type Pending = LocalBoxFuture<'static, Option<Answer>>;
 
 /// Answers to be sent, in order.
 #[derive(Default)]
 struct Outbox {
-    queue: RefCell<VecDeque<Pending>>,
+    /// Each with the bytes that it is known to have.
+    queue: RefCell<VecDeque<(Pending, usize)>>,
+    waiting_bytes: Cell<usize>,
     filled: Notify,
     emptied: Notify,
     closed: Cell<bool>,
@@ -57,7 +67,8 @@ pub(crate) async fn serve(core: Rc<Core>, stream: Stream, peer: Address) {
         metrics.connections.inc();
         let stream = Rc::new(stream);
         let outbox = Rc::new(Outbox::default());
-        let writer = runtime::spawn(write(stream.clone(), outbox.clone()));
+        let patience = Duration::from_millis(core.shared.config.stall_ms);
+        let writer = runtime::spawn(write(stream.clone(), outbox.clone(), patience));
         let ended = read(&core, &stream, &peer, &outbox).await;
         if let Ended::Bad(why) = ended {
             metrics.malformed.inc();
@@ -84,7 +95,11 @@ async fn read(core: &Rc<Core>, stream: &Rc<Stream>, peer: &Address, outbox: &Rc<
                 Ok(None) => break,
                 Err(error) => return Ended::Bad(error.to_string()),
             };
-            let reserved = reservation.take();
+            let reserved = match reservation.take() {
+                Some(reserved) => Some(reserved),
+                None => reserve(core, frame.len(), config.stall_ms).await,
+            };
+            let Some(reserved) = reserved else { return Ended::Bad("no room for a request".into()) };
             let handled = match handlers::handle(core, &client, frame).await {
                 Ok(handled) => handled,
                 Err(error) => return Ended::Bad(error.to_string()),
@@ -94,7 +109,7 @@ async fn read(core: &Rc<Core>, stream: &Rc<Stream>, peer: &Address, outbox: &Rc<
                 return Ended::Clean;
             }
         }
-        if frames.claimed_bytes() > LARGE_BYTES && reservation.is_none() {
+        if frames.claimed_bytes() > UNCOUNTED_BYTES && reservation.is_none() {
             match reserve(core, frames.claimed_bytes(), config.stall_ms).await {
                 Some(taken) => reservation = Some(taken),
                 None => return Ended::Bad("no room for a large request".into()),
@@ -107,7 +122,7 @@ async fn read(core: &Rc<Core>, stream: &Rc<Stream>, peer: &Address, outbox: &Rc<
     }
 }
 
-/// Waits for room for a large request; `None` when none came within `stall_ms`.
+/// Waits for room for a request; `None` when none came within `stall_ms`.
 async fn reserve(core: &Rc<Core>, bytes: usize, stall_ms: u64) -> Option<Reservation> {
     let deadline = time::now() + Duration::from_millis(stall_ms);
     loop {
@@ -125,8 +140,8 @@ async fn reserve(core: &Rc<Core>, bytes: usize, stall_ms: u64) -> Option<Reserva
 async fn next_piece(core: &Rc<Core>, stream: &Stream, within_request: bool) -> Result<Lease, Ended> {
     let config = &core.shared.config;
     let patience = Duration::from_millis(if within_request { config.stall_ms } else { config.idle_ms });
-    let received = Box::pin(time::timeout(patience, stream.recv()));
-    let stopped = Box::pin(core.shared.stop.requested());
+    let received = pin!(time::timeout(patience, stream.recv()));
+    let stopped = pin!(core.shared.stop.requested());
     match select(received, stopped).await {
         Either::Left((Ok(Ok(piece)), _)) if !piece.is_empty() => Ok(piece),
         Either::Left((Err(_), _)) if within_request => Err(Ended::Bad("half a request, then silence".into())),
@@ -135,41 +150,53 @@ async fn next_piece(core: &Rc<Core>, stream: &Stream, within_request: bool) -> R
 }
 
 impl Outbox {
-    async fn push(&self, handled: Handled, reserved: Option<Reservation>) {
-        let pending: Pending = match handled {
-            Handled::Now(pieces) => {
+    /// Takes an answer; waits while too much waits before the next. `reserved` is what its request takes.
+    async fn push(&self, handled: Handled, reserved: Reservation) {
+        let (pending, bytes): (Pending, usize) = match handled {
+            Handled::Now(answer) => {
                 drop(reserved);
-                Box::pin(std::future::ready(Some(pieces)))
+                let bytes = answer.bytes();
+                (Box::pin(std::future::ready(Some(answer))), bytes)
             }
-            Handled::Later(future) => Box::pin(hold(future, reserved)),
+            Handled::Later(future) => (Box::pin(hold(future, reserved)), 0),
         };
-        self.queue.borrow_mut().push_back(pending);
+        self.waiting_bytes.set(self.waiting_bytes.get() + bytes);
+        self.queue.borrow_mut().push_back((pending, bytes));
         self.filled.notify_one();
-        while self.queue.borrow().len() >= IN_FLIGHT_MAX && !self.broken.get() {
+        while self.is_full() && !self.broken.get() {
             self.emptied.notified().await;
         }
     }
+
+    fn is_full(&self) -> bool {
+        self.queue.borrow().len() >= IN_FLIGHT_MAX || self.waiting_bytes.get() >= WAITING_BYTES_MAX
+    }
+
+    fn pop(&self) -> Option<Pending> {
+        let (pending, bytes) = self.queue.borrow_mut().pop_front()?;
+        self.waiting_bytes.set(self.waiting_bytes.get() - bytes);
+        self.emptied.notify_one();
+        Some(pending)
+    }
 }
 
-async fn hold<T>(future: impl Future<Output = T>, reserved: Option<Reservation>) -> T {
+async fn hold<T>(future: impl Future<Output = T>, reserved: Reservation) -> T {
     let result = future.await;
     drop(reserved);
     result
 }
 
-async fn write(stream: Rc<Stream>, outbox: Rc<Outbox>) {
+async fn write(stream: Rc<Stream>, outbox: Rc<Outbox>, patience: Duration) {
     loop {
-        let next = outbox.queue.borrow_mut().pop_front();
-        let Some(pending) = next else {
+        let Some(pending) = outbox.pop() else {
             if outbox.closed.get() {
                 break;
             }
             outbox.filled.notified().await;
             continue;
         };
-        outbox.emptied.notify_one();
-        if let Some(pieces) = pending.await
-            && stream.send_all(pieces).await.is_err()
+        if let Some(answer) = pending.await
+            && send(&stream, answer, patience).await.is_err()
         {
             outbox.broken.set(true);
             outbox.queue.borrow_mut().clear();
@@ -180,5 +207,29 @@ async fn write(stream: Rc<Stream>, outbox: Rc<Outbox>) {
         }
     }
     // A client that is gone needs no farewell.
-    let _ = stream.shutdown().await;
+    if flush(&stream, patience).await.is_ok() {
+        let _ = stream.shutdown().await;
+    }
+}
+
+/// Sends an answer; one that holds something is sent whole before that is let go.
+async fn send(stream: &Stream, answer: Answer, patience: Duration) -> io::Result<()> {
+    if stream.send_queue_bytes() > SEND_QUEUE_BYTES {
+        flush(stream, patience).await?;
+    }
+    let holds = !answer.held.is_empty();
+    stream.send_all(answer.pieces).await?;
+    if holds { flush(stream, patience).await } else { Ok(()) }
+}
+
+/// Waits until the client has read what was sent. It may be slow, but not silent.
+async fn flush(stream: &Stream, patience: Duration) -> io::Result<()> {
+    loop {
+        let before = stream.send_queue_bytes();
+        match time::timeout(patience, stream.flush()).await {
+            Ok(flushed) => return flushed,
+            Err(_) if stream.send_queue_bytes() < before => {}
+            Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads nothing")),
+        }
+    }
 }

@@ -4,10 +4,12 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use replog::{GroupId, Index, Log};
 use runtime::sync::Notify;
+use runtime::time;
 use wire::kafka::ResponseError;
 
 use super::core::Core;
@@ -19,8 +21,14 @@ use crate::core::topics::{Change, Stored, Topics};
 /// The topic table's group in shard 0's write-ahead log.
 pub(crate) const TOPICS_GROUP: GroupId = GroupId(1);
 
-/// Changes after which the table is stored anew and the log freed.
-const CHECKPOINT_CHANGES: u64 = 256;
+/// The table is stored anew, and the log freed, at the latest after this long, if it changed.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
+
+/// … or when the write-ahead log holds more segments than this: an entry of the table keeps everything behind it there.
+const LOG_SEGMENTS_MAX: usize = 4;
+
+/// How often that is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub(crate) struct Controller {
@@ -77,10 +85,7 @@ impl Controller {
         core: &Rc<Core>,
         decide: impl FnOnce(&Topics) -> Result<(Change, T), Refusal>,
     ) -> Result<T, Refusal> {
-        while self.busy.replace(true) {
-            self.free.notified().await;
-        }
-        let _turn = Turn(self);
+        let _turn = self.turn().await;
         let topics = core.topics();
         let (change, result) = decide(&topics)?;
         let failed = |e: replog::Error| Refusal::new(ResponseError::KafkaStorageError, e.to_string());
@@ -97,15 +102,37 @@ impl Controller {
         let table = Arc::new(table);
         self.applied.set(index);
         publish(core, &table).await;
-        if table.version() >= self.stored_version.get() + CHECKPOINT_CHANGES {
-            let stored = self.checkpoint(&table).await;
-            stored.map_err(|e| Refusal::new(ResponseError::KafkaStorageError, e.to_string()))?;
-        }
         Ok(result)
     }
 
-    /// Stores the table and frees the log.
-    pub(crate) async fn checkpoint(&self, table: &Topics) -> Result<(), Error> {
+    async fn turn(&self) -> Turn<'_> {
+        while self.busy.replace(true) {
+            self.free.notified().await;
+        }
+        Turn(self)
+    }
+
+    /// Keeps the stored table up with the log's, so that the log can let go of what it has.
+    pub(crate) async fn keep_stored(self: Rc<Self>, core: Rc<Core>) {
+        let mut stored_at = time::now();
+        loop {
+            time::sleep(LOOK_EVERY).await;
+            let late = time::now().saturating_duration_since(stored_at) >= CHECKPOINT_EVERY;
+            if !late && self.log.stats().segments <= LOG_SEGMENTS_MAX {
+                continue;
+            }
+            if let Err(error) = self.checkpoint(&core).await {
+                tracing::error!(%error, "cannot store the topic table; trying again. The write-ahead log has it, and goes on growing");
+            }
+            stored_at = time::now();
+        }
+    }
+
+    /// Stores the table, if it changed, and frees the log.
+    pub(crate) async fn checkpoint(&self, core: &Core) -> Result<(), Error> {
+        // Between changes: what was applied is what the core has.
+        let _turn = self.turn().await;
+        let table = core.topics();
         if table.version() != self.stored_version.get() {
             let applied = self.applied.get();
             stored::write(&self.path, &table.store()).await?;

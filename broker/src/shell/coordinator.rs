@@ -18,7 +18,7 @@ use super::slot::Slot;
 use super::stored;
 use crate::Error;
 use crate::core::group::{Answer, Groups, Join, JoinAnswer, SyncAnswer, SyncRequest, Token};
-use crate::core::offsets::{Action, Change, Offsets};
+use crate::core::offsets::{Action, Change, Committed, Offsets, Place};
 use crate::core::topics::Topics;
 
 /// The committed offsets' group in a shard's write-ahead log.
@@ -60,6 +60,7 @@ impl Coordinator {
     ) -> Result<Rc<Self>, Error> {
         let path = dir.join("offsets.json");
         let mut offsets: Offsets = stored::read(&path).await?.unwrap_or_default();
+        offsets.count_bytes();
         let stored_version = offsets.version();
         let mut applied = Index(0);
         for (index, entry) in entries {
@@ -161,6 +162,13 @@ impl Coordinator {
             Answer::Sync(_, answer) => answer,
             Answer::Join(..) => unreachable!("a sync's token gets a sync's answer"),
         }
+    }
+
+    /// Whether offsets of a group may be stored: what is known already may always change, and there is room for so much new.
+    pub(crate) fn has_room_for(&self, group: &str, places: &[(Place, Committed)], bytes_max: usize) -> bool {
+        let offsets = self.offsets.borrow();
+        offsets.bytes() < bytes_max
+            || places.iter().all(|((topic, index), _)| offsets.get(group, topic, *index).is_some())
     }
 
     /// Logs a change of the offsets; it is applied, and on disk, when this resolves.

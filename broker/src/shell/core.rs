@@ -28,7 +28,7 @@ pub(crate) struct Shared {
     pub(crate) cores: usize,
     pub(crate) started: Instant,
     pub(crate) connections: AtomicUsize,
-    /// Bytes of large requests that are arriving or being answered.
+    /// Bytes of requests that are arriving or being answered, and of records on their way to clients.
     pub(crate) buffered_bytes: AtomicUsize,
 }
 
@@ -55,7 +55,7 @@ impl Shared {
     }
 }
 
-/// Bytes of a large request, counted until it is answered.
+/// Bytes of a request or an answer, counted while they are in memory.
 pub(crate) struct Reservation {
     shared: Arc<Shared>,
     bytes: usize,
@@ -67,6 +67,12 @@ impl Reservation {
         let before = shared.buffered_bytes.fetch_add(bytes, Ordering::Relaxed);
         let reservation = Self { shared: shared.clone(), bytes };
         (before + bytes <= shared.config.buffered_bytes_max).then_some(reservation)
+    }
+}
+
+impl std::fmt::Debug for Reservation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.bytes)
     }
 }
 

@@ -71,12 +71,14 @@ pub(crate) async fn close(shard: &Rc<Shard>) -> Result<(), Error> {
 }
 
 async fn write_dirty(shard: &Rc<Shard>) {
-    let dirty = std::mem::take(&mut *shard.dirty.borrow_mut());
-    for uid in dirty {
+    let mut dirty = std::mem::take(&mut *shard.dirty.borrow_mut());
+    while let Some(uid) = dirty.pop_first() {
         let Some(partition) = shard.partition(uid) else { continue };
         if let Err(error) = write_partition(shard, &partition).await {
             tracing::error!(folder = %partition.files.dir().display(), %error, "cannot write a segment; trying again. Acknowledged records are safe in the write-ahead log");
-            shard.dirty.borrow_mut().insert(uid);
+            // The others will fare no better: it is the disk.
+            dirty.insert(uid);
+            shard.dirty.borrow_mut().append(&mut dirty);
             time::sleep(RETRY).await;
             shard.flush.notify_one();
         }
@@ -134,11 +136,9 @@ async fn sync(shard: &Rc<Shard>) -> Result<(), Error> {
     for partition in &partitions {
         let written_end = partition.log.borrow().written_end();
         if written_end > partition.synced_end.get() {
-            if let Some((_, file)) = partition.files.current() {
-                file.sync_data()
-                    .await
-                    .map_err(Error::io("cannot sync a segment in", partition.files.dir()))?;
-            }
+            // Written since the start, so the segment is open: what was there before was synced then.
+            let (_, file) = partition.files.current().expect("a segment that was written to is open");
+            file.sync_data().await.map_err(Error::io("cannot sync a segment in", partition.files.dir()))?;
             partition.synced_end.set(written_end);
         }
     }

@@ -3,11 +3,13 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use replog::{GroupId, Index};
 use wire::kafka::ResponseError;
 
+use super::core::{Reservation, Shared};
 use super::segment_files::SegmentFiles;
 use super::slot::Slot;
 use super::stored::Place;
@@ -48,6 +50,8 @@ pub(crate) struct Read {
     pub(crate) high_watermark: i64,
     pub(crate) log_start: i64,
     pub(crate) records: Vec<Bytes>,
+    /// The memory that the records take.
+    pub(crate) reserved: Option<Reservation>,
     pub(crate) from_file: bool,
 }
 
@@ -125,25 +129,38 @@ impl Partition {
     }
 
     pub(crate) fn watch(&self, waiter: &Slot<()>) {
-        let mut waiters = self.waiters.borrow_mut();
-        waiters.retain(|w| !w.is_abandoned());
-        waiters.push(waiter.clone());
+        self.waiters.borrow_mut().push(waiter.clone());
     }
 
     pub(crate) fn unwatch(&self, waiter: &Slot<()>) {
         self.waiters.borrow_mut().retain(|w| !w.is(waiter));
     }
 
-    /// Reads whole batches from `offset` on: about `bytes_max` bytes, at least one batch.
-    pub(crate) async fn read(&self, offset: i64, bytes_max: usize) -> Read {
+    /// Reads whole batches from `offset` on: about `bytes_max` bytes, at least one batch; none when memory for answers is short,
+    /// or `bytes_max` is `None`.
+    pub(crate) async fn read(&self, shared: &Arc<Shared>, offset: i64, bytes_max: Option<usize>) -> Read {
         let (plan, high_watermark, log_start) = {
             let log = self.log.borrow();
-            (log.read(offset, bytes_max), log.high_watermark(), log.log_start())
+            (log.read(offset, bytes_max.unwrap_or(0)), log.high_watermark(), log.log_start())
         };
-        let mut read = Read { error: None, high_watermark, log_start, records: Vec::new(), from_file: false };
+        let records = Vec::new();
+        let mut read =
+            Read { error: None, high_watermark, log_start, records, reserved: None, from_file: false };
+        let (bytes_max, bytes) = match (&plan, bytes_max) {
+            (ReadPlan::OutOfRange, _) => {
+                read.error = Some(ResponseError::OffsetOutOfRange);
+                return read;
+            }
+            (ReadPlan::Empty, _) | (_, None) => return read,
+            (ReadPlan::Memory(batches), Some(max)) => (max, batches.iter().map(Bytes::len).sum()),
+            (ReadPlan::File(region), Some(max)) => (max, region.len),
+        };
+        read.reserved = Reservation::take(shared, bytes);
+        if read.reserved.is_none() {
+            return read;
+        }
         match plan {
-            ReadPlan::OutOfRange => read.error = Some(ResponseError::OffsetOutOfRange),
-            ReadPlan::Empty => {}
+            ReadPlan::OutOfRange | ReadPlan::Empty => {}
             ReadPlan::Memory(batches) => read.records = batches,
             ReadPlan::File(region) => {
                 read.from_file = true;
@@ -198,20 +215,23 @@ impl Partition {
 
     /// Timestamp and offset of the first record at or after `timestamp`.
     pub(crate) async fn find_time(&self, timestamp: i64) -> Result<Option<(i64, i64)>, ResponseError> {
-        let (plan, log_start) = {
-            let log = self.log.borrow();
-            (log.find_time(timestamp), log.log_start())
-        };
-        match plan {
-            TimePlan::None => Ok(None),
-            TimePlan::Found(timestamp, offset) => Ok(Some((timestamp, offset))),
-            TimePlan::File(region) => {
-                let piece = self.read_file(&region, region.len).await?;
-                scan::first_at_or_after(&piece, timestamp, log_start).map_err(|error| {
-                    tracing::error!(file = %self.files.dir().display(), segment = region.segment, %error, "a segment is damaged");
-                    ResponseError::KafkaStorageError
-                })
+        let mut from = self.log.borrow().log_start();
+        loop {
+            let plan = self.log.borrow().find_time(timestamp, from);
+            let (region, next) = match plan {
+                TimePlan::None => return Ok(None),
+                TimePlan::Found(timestamp, offset) => return Ok(Some((timestamp, offset))),
+                TimePlan::File(region, next) => (region, next),
+            };
+            let piece = self.read_file(&region, region.len).await?;
+            let found = scan::first_at_or_after(&piece, timestamp, from).map_err(|error| {
+                tracing::error!(file = %self.files.dir().display(), segment = region.segment, %error, "a segment is damaged");
+                ResponseError::KafkaStorageError
+            })?;
+            if found.is_some() {
+                return Ok(found);
             }
+            from = next;
         }
     }
 }

@@ -36,7 +36,6 @@ pub(crate) async fn partition(
     let log = PartitionLog::new(start, segments, producers);
     assert_eq!(log.log_end(), end, "a log ends where its segments end");
     let partition = Partition::new(uid, dir, log);
-    partition.synced_end.set(place.synced_end.min(end));
     replay(&partition, dir, entries)?;
     partition.log.borrow_mut().delete_before(place.log_start);
     Ok(partition)
@@ -130,7 +129,8 @@ async fn stored_index(dir: &Path, base: i64) -> Result<Option<(Segment, Producer
         .filter(|(segment, _)| segment.base_offset() == base && segment.bytes() == len))
 }
 
-/// Reads a segment through. In the newest, whatever isn't sound beyond the synced end is cut off.
+/// Reads a segment through. In the newest, whatever isn't sound beyond the synced end is cut off, and what is left is synced: a
+/// process that was killed may have left it in the kernel's memory alone, from where it was read just now.
 async fn scan_segment(
     path: &Path,
     base: i64,
@@ -165,6 +165,12 @@ async fn scan_segment(
             tracing::info!(file = %path.display(), at, bytes = len - at, why, "cutting a tail that was never synced");
             file.set_len(at).await.map_err(Error::io("cannot cut", path))?;
             break;
+        }
+    }
+    if is_newest && segment.next_offset() > place.synced_end {
+        file.sync_all().await.map_err(Error::io("cannot sync", path))?;
+        for folder in path.ancestors().skip(1).take(2) {
+            fs::sync_dir(folder).await.map_err(Error::io("cannot sync", folder))?;
         }
     }
     Ok(segment)

@@ -164,7 +164,6 @@ async fn run_core(
     barrier: &Barrier,
 ) -> Result<(), Error> {
     let core = Core::new(id, shared.clone(), post);
-    runtime::spawn(service.pulse().keep(&format!("broker-{id}"), &shared.stop));
     let mut recovered = open_shards(&core).await?;
     runtime::spawn(core.clone().open_mail(mail));
     // From here on every core takes mail.
@@ -197,7 +196,8 @@ async fn open_shards(core: &Rc<Core>) -> Result<RecoveredShards, Error> {
     let mut opened = Vec::new();
     for id in (0..shared.layout.shards).filter(|id| shared.core_of(*id) == core.id) {
         let dir = stored::shard_dir(&shared.config.data, id);
-        let options = replog::Options::new(dir.join("wal"));
+        let mut options = replog::Options::new(dir.join("wal"));
+        options.segment_bytes = shared.config.wal_segment_bytes;
         let (log, mut recovered) = replog::Log::open(options).await?;
         let entries = recovered.take(OFFSETS_GROUP);
         let coordinator = Coordinator::recover(shared, &dir, log.clone(), entries).await?;
@@ -283,6 +283,10 @@ async fn serve(
     for shard in &shards {
         runtime::spawn(shard.coordinator.clone().keep_time(shared.clone()));
     }
+    let controller = core.controller.borrow().clone();
+    if let Some(controller) = controller {
+        runtime::spawn(controller.keep_stored(core.clone()));
+    }
     let listener = listener.open().map_err(|source| Error::Core { core: core.id, source })?;
     if core.id == 0 {
         tracing::info!(address = %listener.local_addr(), topics = core.topics().len(), "serving");
@@ -301,12 +305,9 @@ async fn serve(
     if !barrier.wait(shared.cores, 4).await {
         return Ok(());
     }
-    for shard in &shards {
-        shard.coordinator.checkpoint(true).await?;
-    }
     let controller = core.controller.borrow().clone();
     if let Some(controller) = controller {
-        controller.checkpoint(&core.topics()).await?;
+        controller.checkpoint(core).await?;
     }
     for shard in &shards {
         flush::close(shard).await?;

@@ -289,14 +289,18 @@ impl Shard {
                     high_watermark: -1,
                     log_start: -1,
                     records: Vec::new(),
+                    reserved: None,
                     from_file: false,
                 });
                 continue;
             };
-            let mut read = partition.read(offset, partition_bytes_max.min(bytes_max)).await;
+            let left = bytes_max.saturating_sub(total);
+            let wanted = (total == 0 || left > 0).then_some(partition_bytes_max.min(left));
+            let mut read = partition.read(&self.shared, offset, wanted).await;
             let bytes: usize = read.records.iter().map(Bytes::len).sum();
             if total > 0 && total + bytes > bytes_max {
                 read.records.clear();
+                read.reserved = None;
             } else {
                 total += bytes;
             }

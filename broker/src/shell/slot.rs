@@ -43,11 +43,6 @@ impl<T> Slot<T> {
     pub(crate) fn is(&self, other: &Self) -> bool {
         Rc::ptr_eq(&self.0, &other.0)
     }
-
-    /// Whether nobody else holds it: the value would reach no one, or never comes.
-    pub(crate) fn is_abandoned(&self) -> bool {
-        Rc::strong_count(&self.0) == 1
-    }
 }
 
 impl<T> Future for Slot<T> {

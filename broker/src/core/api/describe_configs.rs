@@ -57,7 +57,8 @@ pub fn answer(
             _ => failed(result, ResponseError::InvalidRequest, "only topics and brokers have settings here"),
         }
     };
-    DescribeConfigsResponse::default().with_results(request.resources.iter().map(describe).collect())
+    let resources = super::once(request.resources.iter(), |r| (r.resource_type, &r.resource_name));
+    DescribeConfigsResponse::default().with_results(resources.map(describe).collect())
 }
 
 fn failed(result: DescribeConfigsResult, error: ResponseError, text: &'static str) -> DescribeConfigsResult {

@@ -3,38 +3,18 @@
 use wire::kafka::ResponseError;
 use wire::kafka::messages::{InitProducerIdRequest, InitProducerIdResponse, ProducerId};
 
-/// What a request gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// A fresh id, epoch 0.
-    Fresh,
-    /// The id it has, with the next epoch.
-    Bump(i64, i16),
-    /// Nothing.
-    Refuse(ResponseError),
+/// Why a request gets no id. One without a transactional id always gets a fresh one, whatever id it says it has: nothing
+/// here knows whose that is, and Kafka does the same.
+#[must_use]
+pub fn refusal(request: &InitProducerIdRequest) -> Option<ResponseError> {
+    request.transactional_id.as_ref().map(|_| ResponseError::InvalidRequest)
 }
 
-/// Decides. A producer that asks with its own id and epoch (from version 3, after an error that broke its sequence)
-/// keeps the id; at the last epoch it gets another id.
+/// The response: the id, with epoch 0.
 #[must_use]
-pub fn decide(request: &InitProducerIdRequest, version: i16) -> Verdict {
-    if request.transactional_id.is_some() {
-        return Verdict::Refuse(ResponseError::InvalidRequest);
-    }
-    let (id, epoch) = (request.producer_id.0, request.producer_epoch);
-    if version >= 3 && id >= 0 && (0..i16::MAX - 1).contains(&epoch) {
-        Verdict::Bump(id, epoch + 1)
-    } else {
-        Verdict::Fresh
-    }
-}
-
-/// The response.
-#[must_use]
-pub fn answer(result: Result<(i64, i16), ResponseError>) -> InitProducerIdResponse {
-    let (id, epoch) = result.unwrap_or((-1, -1));
+pub fn answer(id: Result<i64, ResponseError>) -> InitProducerIdResponse {
     InitProducerIdResponse::default()
-        .with_error_code(super::code(&result))
-        .with_producer_id(ProducerId(id))
-        .with_producer_epoch(epoch)
+        .with_error_code(super::code(&id))
+        .with_producer_id(ProducerId(id.unwrap_or(-1)))
+        .with_producer_epoch(if id.is_ok() { 0 } else { -1 })
 }

@@ -1,30 +1,37 @@
 //! JoinGroup (11).
 
+use bytes::Bytes;
 use wire::kafka::StrBytes;
 use wire::kafka::messages::join_group_response::JoinGroupResponseMember;
 use wire::kafka::messages::{JoinGroupRequest, JoinGroupResponse};
 
+use super::detached;
 use crate::core::group::{Join, JoinAnswer};
 
 /// What the request means to the coordinator. `fresh_id` is random text.
 #[must_use]
 pub fn read(
-    request: JoinGroupRequest,
+    request: &JoinGroupRequest,
     version: i16,
-    client_id: StrBytes,
+    client_id: &str,
     client_host: StrBytes,
     fresh_id: StrBytes,
 ) -> Join {
+    // What a member is known by is kept; the request is not.
     Join {
-        group: request.group_id.0,
-        member_id: request.member_id,
-        instance_id: request.group_instance_id,
-        client_id,
+        group: detached(&request.group_id),
+        member_id: detached(&request.member_id),
+        instance_id: request.group_instance_id.as_deref().map(detached),
+        client_id: detached(client_id),
         client_host,
         session_ms: request.session_timeout_ms,
         rebalance_ms: if version >= 1 { request.rebalance_timeout_ms } else { request.session_timeout_ms },
-        protocol_type: request.protocol_type,
-        protocols: request.protocols.into_iter().map(|p| (p.name, p.metadata)).collect(),
+        protocol_type: detached(&request.protocol_type),
+        protocols: request
+            .protocols
+            .iter()
+            .map(|p| (detached(&p.name), Bytes::copy_from_slice(&p.metadata)))
+            .collect(),
         needs_known_id: version >= 4,
         may_skip_assignment: version >= 9,
         fresh_id,

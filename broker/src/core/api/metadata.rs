@@ -25,7 +25,8 @@ pub fn missing(request: &MetadataRequest, version: i16, topics: &Topics, auto_cr
     missing
 }
 
-/// The answer. All topics are meant by null, and by an empty list in version 0.
+/// The answer. All topics are meant by null, and by an empty list in version 0; one named twice is described once, as by
+/// Kafka.
 #[must_use]
 pub fn answer(
     request: &MetadataRequest,
@@ -42,7 +43,8 @@ pub fn answer(
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     } else {
-        request.topics.iter().flatten().map(|named| find(named, version, topics, broker)).collect()
+        let named = super::once(request.topics.iter().flatten(), |named| (&named.name, named.topic_id));
+        named.map(|named| find(named, version, topics, broker)).collect()
     };
     let node = MetadataResponseBroker::default()
         .with_node_id(BrokerId(broker.node_id))

@@ -26,10 +26,16 @@ pub mod offset_for_leader_epoch;
 pub mod produce;
 pub mod sync_group;
 
+use std::collections::HashSet;
+use std::hash::Hash;
+
 use wire::kafka::{ResponseError, StrBytes};
 
 /// The only epoch there is: one node leads every partition, always.
 pub const LEADER_EPOCH: i32 = 0;
+
+/// The longest text of an error: every version of every response can carry it.
+pub const TEXT_BYTES_MAX: usize = 1024;
 
 /// "Not asked for", in the bit fields of authorized operations.
 pub const OPERATIONS_UNKNOWN: i32 = i32::MIN;
@@ -57,9 +63,11 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal with its text.
+    /// A refusal with its text, which may repeat what the client said, up to [`TEXT_BYTES_MAX`].
     pub fn new(error: ResponseError, message: impl Into<String>) -> Self {
-        Self { error, message: message.into() }
+        let mut message = message.into();
+        message.truncate(cut(&message, TEXT_BYTES_MAX).len());
+        Self { error, message }
     }
 
     pub(crate) fn text(&self) -> StrBytes {
@@ -82,6 +90,29 @@ pub fn check_epoch(current_leader_epoch: i32) -> Result<(), ResponseError> {
         older if older < LEADER_EPOCH => Err(ResponseError::FencedLeaderEpoch),
         _ => Err(ResponseError::UnknownLeaderEpoch),
     }
+}
+
+/// The items without those whose key came before: a short request can't ask for the same long answer many times.
+pub(crate) fn once<T, K: Eq + Hash>(
+    items: impl Iterator<Item = T>,
+    key: impl Fn(&T) -> K,
+) -> impl Iterator<Item = T> {
+    let mut seen = HashSet::new();
+    items.filter(move |item| seen.insert(key(item)))
+}
+
+/// As much of a text as fits into so many bytes.
+pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
+    let mut end = text.len().min(bytes_max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// A copy of `text`: what is kept must not keep the whole request that it came in.
+pub(crate) fn detached(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
 }
 
 /// A UUID of its two halves.

@@ -10,11 +10,11 @@ use wire::kafka::messages::{OffsetFetchRequest, OffsetFetchResponse, TopicName};
 
 use crate::core::offsets::Offsets;
 
-/// The groups that a request asks for, in the form of version 8.
+/// The groups that a request asks for, each once, in the form of version 8.
 #[must_use]
 pub fn groups(request: OffsetFetchRequest, version: i16) -> Vec<OffsetFetchRequestGroup> {
     if version >= 8 {
-        return request.groups;
+        return super::once(request.groups.into_iter(), |group| group.group_id.clone()).collect();
     }
     let topics = request.topics.map(|topics| {
         let topic = |t: wire::kafka::messages::offset_fetch_request::OffsetFetchRequestTopic| {

@@ -3,7 +3,22 @@
 use bytes::Bytes;
 use wire::kafka::{ResponseError, StrBytes};
 
-use super::{Answer, Group, Groups, JoinAnswer, Limits, Member, Millis, State, Token};
+use super::{
+    Answer, Group, Groups, JoinAnswer, Limits, MEMBER_BYTES_MAX, Member, Millis, NAME_BYTES_MAX, State, Token,
+};
+
+/// The part of a client id that goes into a member id, bytes.
+const CLIENT_ID_BYTES_SHOWN: usize = 255;
+
+/// A member's own structures, and those of each of its protocols, bytes.
+const MEMBER_BYTES: usize = 512;
+const PROTOCOL_BYTES: usize = 64;
+
+/// What a member takes that is called so and offers this, bytes, about.
+pub(super) fn offer_bytes(client_id: &str, protocols: &[(StrBytes, Bytes)]) -> usize {
+    let offered = protocols.iter().map(|(name, metadata)| PROTOCOL_BYTES + name.len() + metadata.len());
+    MEMBER_BYTES + client_id.len() + offered.sum::<usize>()
+}
 
 /// A JoinGroup request.
 #[derive(Debug, Clone)]
@@ -67,10 +82,19 @@ impl Groups {
         }
     }
 
-    fn admit(&self, join: &Join) -> Result<(), ResponseError> {
+    fn admit(&mut self, join: &Join) -> Result<(), ResponseError> {
         let session = u32::try_from(join.session_ms).unwrap_or(0);
-        if join.group.is_empty() {
+        if join.group.is_empty() || join.group.len() > NAME_BYTES_MAX {
             return Err(ResponseError::InvalidGroupId);
+        }
+        let mut names = join.protocols.iter().map(|(name, _)| name);
+        let instance_id = join.instance_id.as_deref().unwrap_or_default();
+        let bytes = offer_bytes(&join.client_id, &join.protocols);
+        if names.any(|name| name.len() > NAME_BYTES_MAX)
+            || instance_id.len().max(join.protocol_type.len()) > NAME_BYTES_MAX
+            || bytes > MEMBER_BYTES_MAX
+        {
+            return Err(ResponseError::InvalidRequest);
         }
         if !(self.limits.session_ms_min..=self.limits.session_ms_max).contains(&session) {
             return Err(ResponseError::InvalidSessionTimeout);
@@ -80,10 +104,13 @@ impl Groups {
                 return Err(ResponseError::UnknownMemberId);
             }
             if self.by_id.len() >= self.limits.groups_max {
+                self.by_id.retain(|_, group| !group.is_unused());
+            }
+            if self.by_id.len() >= self.limits.groups_max {
                 return Err(ResponseError::CoordinatorNotAvailable);
             }
         }
-        Ok(())
+        if self.take_room(bytes) { Ok(()) } else { Err(ResponseError::CoordinatorNotAvailable) }
     }
 }
 
@@ -141,7 +168,8 @@ impl Group {
     }
 
     fn join_new(&mut self, now: Millis, join: Join, token: Token, limits: &Limits) -> Result<(), Refused> {
-        let id = StrBytes::from_string(format!("{}-{}", &*join.client_id, &*join.fresh_id));
+        let client = crate::core::api::cut(&join.client_id, CLIENT_ID_BYTES_SHOWN);
+        let id = StrBytes::from_string(format!("{client}-{}", &*join.fresh_id));
         if let Some(instance) = &join.instance_id {
             if let Some(old) = self.instances.get(instance).cloned() {
                 self.replace_static(now, &old, &id, join, token);

@@ -43,6 +43,11 @@ impl Member {
             .unwrap_or_default()
     }
 
+    /// What it takes, bytes, about.
+    pub(super) fn bytes(&self) -> usize {
+        super::join::offer_bytes(&self.client_id, &self.protocols) + self.assignment.len()
+    }
+
     pub(super) fn supports(&self, protocol: &str) -> bool {
         self.protocols.iter().any(|(name, _)| &**name == protocol)
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use wire::kafka::{ResponseError, StrBytes};
 
-use super::{Answer, Group, Groups, Millis, State, SyncAnswer, Token};
+use super::{Answer, Group, Groups, Millis, NAME_BYTES_MAX, State, SyncAnswer, Token};
 
 /// Who says so: a member, of a generation.
 #[derive(Debug, Clone)]
@@ -37,7 +37,11 @@ impl Groups {
     /// Takes a sync; its answer comes with `token`, now or later.
     pub fn sync(&mut self, now: Millis, request: SyncRequest, token: Token) {
         let id = request.identity.group.clone();
-        let result = self.with(&id, |group, _| group.sync(now, request, token));
+        let assigned = request.assignments.iter().map(|(_, assignment)| assignment.len()).sum();
+        let result = match self.take_room(assigned) {
+            true => self.with(&id, |group, _| group.sync(now, request, token)),
+            false => Some(Err(ResponseError::CoordinatorNotAvailable)),
+        };
         let error = match result {
             Some(Ok(())) => return,
             Some(Err(error)) => error,
@@ -109,7 +113,7 @@ impl Groups {
     /// # Errors
     /// What the member has to be told.
     pub fn may_commit(&mut self, now: Millis, identity: &Identity) -> Result<(), ResponseError> {
-        if identity.group.is_empty() {
+        if identity.group.is_empty() || identity.group.len() > NAME_BYTES_MAX {
             return Err(ResponseError::InvalidGroupId);
         }
         self.with(&identity.group, |group, _| {
@@ -196,7 +200,9 @@ impl Group {
         self.rebalance_deadline = Millis::MAX;
         let mut waiting = Vec::new();
         for member in self.members.values_mut() {
-            member.assignment = assignments.remove(&member.id).unwrap_or_default();
+            // A copy, because the request goes.
+            member.assignment =
+                assignments.remove(&member.id).map(|a| Bytes::copy_from_slice(&a)).unwrap_or_default();
             if let Some(token) = member.syncing.take() {
                 member.touch(now);
                 waiting.push((member.id.clone(), token));

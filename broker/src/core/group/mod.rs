@@ -48,9 +48,18 @@ pub struct Limits {
     pub initial_delay_ms: u32,
     /// group.max.size
     pub members_max: usize,
-    /// Groups in all, per shard.
+    /// Groups with members in one shard. At that, groups that have lost their members are forgotten.
     pub groups_max: usize,
+    /// What the members of all groups of one shard take with their metadata and assignments, bytes.
+    pub bytes_max: usize,
 }
+
+/// The longest name of a group, of a static member, and of what members offer and are, bytes: every version of every
+/// response can carry it, with room for what is added to it.
+pub const NAME_BYTES_MAX: usize = 1024;
+
+/// What one member may take, bytes: names, and metadata of all its protocols.
+pub const MEMBER_BYTES_MAX: usize = 1024 * 1024;
 
 /// What a join is answered with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -184,6 +193,10 @@ impl Group {
     fn is_unused(&self) -> bool {
         self.members.is_empty() && self.pending.is_empty()
     }
+
+    fn bytes(&self) -> usize {
+        self.members.values().map(Member::bytes).sum()
+    }
 }
 
 /// All groups of a shard.
@@ -191,6 +204,8 @@ impl Group {
 pub struct Groups {
     limits: Limits,
     by_id: BTreeMap<StrBytes, Group>,
+    /// What members take at most, bytes: counted up with what comes, and counted anew once that is too much.
+    bytes_at_most: usize,
     answers: Vec<Answer>,
 }
 
@@ -198,7 +213,19 @@ impl Groups {
     /// None yet.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits, by_id: BTreeMap::new(), answers: Vec::new() }
+        Self { limits, by_id: BTreeMap::new(), bytes_at_most: 0, answers: Vec::new() }
+    }
+
+    /// Whether members may take so many bytes more; counts them.
+    fn take_room(&mut self, bytes: usize) -> bool {
+        if self.bytes_at_most + bytes > self.limits.bytes_max {
+            self.bytes_at_most = self.by_id.values().map(Group::bytes).sum();
+        }
+        let fits = self.bytes_at_most + bytes <= self.limits.bytes_max;
+        if fits {
+            self.bytes_at_most += bytes;
+        }
+        fits
     }
 
     /// A group with members, now or before in this process.
@@ -225,9 +252,8 @@ impl Groups {
 
     /// Lets what is due by `now` happen: sessions end, rebalances complete.
     pub fn tick(&mut self, now: Millis) {
-        let limits = self.limits;
         for group in self.by_id.values_mut() {
-            group.tick(now, &limits);
+            group.tick(now);
             self.answers.append(&mut group.answers);
         }
     }

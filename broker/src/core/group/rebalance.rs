@@ -2,7 +2,7 @@
 
 use wire::kafka::{ResponseError, StrBytes};
 
-use super::{Answer, Group, JoinAnswer, Limits, Member, Millis, State, SyncAnswer};
+use super::{Answer, Group, JoinAnswer, Member, Millis, State, SyncAnswer};
 
 impl Group {
     /// Begins a rebalance, or goes on with one; an empty group's first waits `initial_delay_ms` for more members.
@@ -160,7 +160,7 @@ impl Group {
         }
     }
 
-    pub(super) fn tick(&mut self, now: Millis, _limits: &Limits) {
+    pub(super) fn tick(&mut self, now: Millis) {
         self.pending.retain(|_, void_at| now < *void_at);
         let expired: Vec<StrBytes> =
             self.members.values().filter(|m| m.is_expired(now)).map(|m| m.id.clone()).collect();

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 
 const LIMITS: Limits = Limits {
+    bytes_max: 1 << 20,
     session_ms_min: 100,
     session_ms_max: 60_000,
     initial_delay_ms: 0,

@@ -88,8 +88,8 @@ pub enum TimePlan {
     None,
     /// Known from memory: timestamp and offset.
     Found(i64, i64),
-    /// Read this region and hand it to [`scan::first_at_or_after`].
-    File(FileRegion),
+    /// Read this region and hand it to [`scan::first_at_or_after`]; should it hold none after all, go on from this offset.
+    File(FileRegion, i64),
 }
 
 /// What limits a partition's log, from its topic's configuration.
@@ -237,12 +237,6 @@ impl PartitionLog {
         self.proposed.iter().find(|(_, end)| *end > offset).map(|(index, _)| *index)
     }
 
-    /// Bytes that are readable from `offset` on, for a long poll; 0 when out of range.
-    #[must_use]
-    pub fn readable_from(&self, offset: i64) -> bool {
-        offset < self.high_watermark
-    }
-
     /// Where to read whole batches of `bytes_max` bytes from `offset` on: at least one, however large.
     #[must_use]
     pub fn read(&self, offset: i64, bytes_max: usize) -> ReadPlan {
@@ -285,12 +279,6 @@ impl PartitionLog {
             len: usize::try_from(len).unwrap_or(usize::MAX),
             file_bytes: segment.bytes(),
         })
-    }
-
-    /// Whether committed batches wait to be written.
-    #[must_use]
-    pub fn has_unwritten(&self) -> bool {
-        self.written_end < self.high_watermark
     }
 
     /// Bytes of batches not yet written, committed or not.
@@ -402,42 +390,38 @@ impl PartitionLog {
         Some(self.log_start)
     }
 
-    /// The largest timestamp of a committed record, ms; −1 when there is none.
+    /// The largest timestamp of a batch that may be read, ms; −1 when there is none.
     #[must_use]
     pub fn max_timestamp(&self) -> i64 {
-        let filed = self.segments.iter().map(Segment::max_timestamp).max().unwrap_or(-1);
-        let tail = self.committed_tail().map(|b| b.header.max_timestamp).max().unwrap_or(-1);
+        let live = self.segments.iter().filter(|s| s.next_offset() > self.log_start);
+        let filed = live.map(Segment::max_timestamp).max().unwrap_or(-1);
+        let tail = self.committed_tail(self.log_start).map(|b| b.header.max_timestamp).max().unwrap_or(-1);
         filed.max(tail)
     }
 
-    fn committed_tail(&self) -> impl Iterator<Item = &TailBatch> {
-        self.tail.iter().filter(|b| b.header.base_offset < self.high_watermark)
+    fn committed_tail(&self, from: i64) -> impl Iterator<Item = &TailBatch> {
+        let first = self.tail.partition_point(|b| b.header.last_offset() < from);
+        self.tail.range(first..).take_while(|b| b.header.base_offset < self.high_watermark)
     }
 
-    /// Where the first record at or after `timestamp` is.
+    /// Where the first record at or after `timestamp` and at or above `from` is. Of what is in files that can't be told for
+    /// sure: a batch may not hold the times that its header says, or have them below `from`.
     #[must_use]
-    pub fn find_time(&self, timestamp: i64) -> TimePlan {
-        let filed = self
-            .segments
-            .iter()
-            .filter(|s| s.next_offset() > self.log_start)
-            .find(|s| s.max_timestamp() >= timestamp);
-        if let Some(segment) = filed {
-            let (position, len) = segment.locate_time(timestamp);
-            return TimePlan::File(FileRegion {
+    pub fn find_time(&self, timestamp: i64, from: i64) -> TimePlan {
+        let first = self.segments.partition_point(|s| s.next_offset() <= from);
+        if let Some(segment) = self.segments[first..].iter().find(|s| s.max_timestamp() >= timestamp) {
+            let (position, len, next) = segment.locate_time(timestamp, from);
+            let region = FileRegion {
                 segment: segment.base_offset(),
                 position,
                 len: usize::try_from(len).unwrap_or(usize::MAX),
                 file_bytes: segment.bytes(),
-            });
+            };
+            return TimePlan::File(region, next);
         }
-        let batch = self
-            .committed_tail()
-            .find(|b| b.header.max_timestamp >= timestamp && b.header.last_offset() >= self.log_start);
-        match batch.and_then(|b| scan::first_in_batch(&b.bytes, timestamp, self.log_start)) {
-            Some((timestamp, offset)) => TimePlan::Found(timestamp, offset),
-            None => TimePlan::None,
-        }
+        let later = self.committed_tail(from).filter(|b| b.header.max_timestamp >= timestamp);
+        let found = later.filter_map(|b| scan::first_in_batch(&b.bytes, timestamp, from)).next();
+        found.map_or(TimePlan::None, |(timestamp, offset)| TimePlan::Found(timestamp, offset))
     }
 }
 
@@ -538,6 +522,27 @@ mod tests {
     }
 
     #[test]
+    fn times_are_found_behind_deleted_records() {
+        let mut log = PartitionLog::new(0, vec![], Producers::default());
+        for index in 0..6 {
+            push(&mut log, index, 1000 * (index as i64 + 1), 2);
+        }
+        log.committed(5);
+        write_all(&mut log);
+        log.delete_before(9);
+        // The first segment has such times too, but none of its records is there any more.
+        let TimePlan::File(region, next) = log.find_time(1500, log.log_start()) else { panic!("in a file") };
+        assert_eq!((region.segment, next), (8, 12));
+        assert_eq!(log.find_time(1500, next), TimePlan::None);
+        assert_eq!(log.max_timestamp(), 6001);
+        push(&mut log, 6, 9000, 1);
+        log.committed(6);
+        assert_eq!(log.find_time(1500, next), TimePlan::Found(9000, 12));
+        log.delete_before(12);
+        assert_eq!(log.max_timestamp(), 9000);
+    }
+
+    #[test]
     fn times_are_found_in_files_and_memory() {
         let mut log = PartitionLog::new(0, vec![], Producers::default());
         push(&mut log, 1, 1000, 3);
@@ -547,10 +552,10 @@ mod tests {
         push(&mut log, 2, 2000, 3);
         push(&mut log, 3, 3000, 3);
         log.committed(2);
-        assert!(matches!(log.find_time(1001), TimePlan::File(r) if r.segment == 0 && r.position == 0));
-        assert_eq!(log.find_time(1500), TimePlan::Found(2000, 3));
-        assert_eq!(log.find_time(2001), TimePlan::Found(2001, 4));
-        assert_eq!(log.find_time(2500), TimePlan::None, "not committed");
+        assert!(matches!(log.find_time(1001, 0), TimePlan::File(r, 3) if r.segment == 0 && r.position == 0));
+        assert_eq!(log.find_time(1500, 0), TimePlan::Found(2000, 3));
+        assert_eq!(log.find_time(2001, 0), TimePlan::Found(2001, 4));
+        assert_eq!(log.find_time(2500, 0), TimePlan::None, "not committed");
         assert_eq!(log.max_timestamp(), 2002);
     }
 }

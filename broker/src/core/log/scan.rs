@@ -90,7 +90,11 @@ pub fn first_in_batch(bytes: &[u8], timestamp: i64, offset_min: i64) -> Option<(
     }
     Records::new(bytes.get(..header.total_bytes)?)
         .map_while(Result::ok)
-        .map(|r| (header.base_timestamp + r.timestamp_delta, header.base_offset + i64::from(r.offset_delta)))
+        // A producer's times may be any.
+        .map(|r| {
+            let time = header.base_timestamp.saturating_add(r.timestamp_delta);
+            (time, header.base_offset.saturating_add(i64::from(r.offset_delta)))
+        })
         .find(|(time, offset)| *time >= timestamp && *offset >= offset_min)
 }
 
@@ -179,6 +183,17 @@ mod tests {
         assert_eq!(first_at_or_after(&file, 15, 2), Ok(Some((20, 2))));
         assert_eq!(first_at_or_after(&file, 35, 0), Ok(Some((40, 3))));
         assert_eq!(first_at_or_after(&file, 51, 0), Ok(None));
+    }
+
+    #[test]
+    fn times_and_offsets_at_the_end_of_their_range_do_no_harm() {
+        let mut bytes = batch::build(&[(i64::MAX, b"a"), (i64::MAX - 5, b"b")], None);
+        bytes[27..35].copy_from_slice(&i64::MIN.to_be_bytes());
+        batch::seal(&mut bytes);
+        // The second record's time is now before the first there is.
+        assert_eq!(first_at_or_after(&bytes, 0, 0), Ok(None));
+        batch::set_base_offset(&mut bytes, i64::MAX);
+        assert!(select(&bytes, 5, 10, 1000).is_ok());
     }
 
     #[test]

@@ -109,13 +109,16 @@ impl Segment {
         (position, end - position)
     }
 
-    /// The region that holds the first batch with a record at or after `timestamp`: position and length.
+    /// The first region that may hold a record at or after `timestamp` and at or above `from`: position, length, and the
+    /// offset behind it.
     #[must_use]
-    pub fn locate_time(&self, timestamp: i64) -> (u64, u64) {
-        let after = self.index.partition_point(|e| e.max_timestamp_before < timestamp);
+    pub fn locate_time(&self, timestamp: i64, from: i64) -> (u64, u64, i64) {
+        let in_time = self.index.partition_point(|e| e.max_timestamp_before < timestamp);
+        let after = in_time.max(self.index.partition_point(|e| e.offset <= from));
         let position = after.checked_sub(1).map_or(0, |at| self.index[at].position);
-        let end = self.index.get(after).map_or(self.bytes, |e| e.position);
-        (position, end - position)
+        let (end, next) =
+            self.index.get(after).map_or((self.bytes, self.next_offset), |e| (e.position, e.offset));
+        (position, end - position, next)
     }
 
     /// The stored form: index and producers, with a checksum.
@@ -193,7 +196,7 @@ mod tests {
             assert!(batch_position - position < INDEX_INTERVAL_BYTES);
         }
         for i in 0..20 {
-            let (position, span) = segment.locate_time(1000 + i);
+            let (position, span, _) = segment.locate_time(1000 + i, 0);
             let batch_position = i as u64 * (segment.bytes() / 20);
             assert!(position <= batch_position && batch_position < position + span, "time {i}");
         }

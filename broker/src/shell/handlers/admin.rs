@@ -1,5 +1,6 @@
 //! What changes the topic table, or reads its settings; and producer ids, which it gives out.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use wire::kafka::messages::create_partitions_response::CreatePartitionsTopicResult;
@@ -69,9 +70,10 @@ pub(super) async fn create_topic(
 pub(super) async fn create_topics(core: &Rc<Core>, request: CreateTopicsRequest) -> CreateTopicsResponse {
     let defaults = core.shared.config.defaults();
     let mut results = Vec::with_capacity(request.topics.len());
+    let mut times: HashMap<&str, u32> = HashMap::new();
+    request.topics.iter().for_each(|topic| *times.entry(&topic.name).or_default() += 1);
     for wanted in &request.topics {
-        let twice = request.topics.iter().filter(|t| t.name == wanted.name).count() > 1;
-        let created = if twice {
+        let created = if times[&**wanted.name] > 1 {
             Err(Refusal::new(ResponseError::InvalidRequest, "the request names this topic twice"))
         } else {
             create_topic(core, wanted.clone(), request.validate_only).await
@@ -190,14 +192,12 @@ pub(super) async fn alter_configs(
 pub(super) async fn init_producer_id(
     core: &Rc<Core>,
     request: &InitProducerIdRequest,
-    version: i16,
 ) -> InitProducerIdResponse {
-    let result = match api_producer::decide(request, version) {
-        api_producer::Verdict::Refuse(error) => Err(error),
-        api_producer::Verdict::Bump(id, epoch) => Ok((id, epoch)),
-        api_producer::Verdict::Fresh => next_producer_id(core).await.map(|id| (id, 0)).map_err(|r| r.error),
+    let id = match api_producer::refusal(request) {
+        Some(error) => Err(error),
+        None => next_producer_id(core).await.map_err(|refusal| refusal.error),
     };
-    api_producer::answer(result)
+    api_producer::answer(id)
 }
 
 async fn next_producer_id(core: &Rc<Core>) -> Result<i64, Refusal> {

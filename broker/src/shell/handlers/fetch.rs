@@ -11,8 +11,8 @@ use wire::kafka::messages::FetchRequest;
 use wire::kafka::{ResponseError, StrBytes};
 
 use crate::core::api::{check_epoch, fetch};
-use crate::shell::core::Core;
-use crate::shell::handlers::per_shard;
+use crate::shell::core::{Core, Reservation};
+use crate::shell::handlers::{Answer, per_shard};
 use crate::shell::shard::Shard;
 
 /// The longest wait of a poll, whatever is asked for.
@@ -32,32 +32,38 @@ struct Place {
 }
 
 /// The whole answer.
-pub(super) async fn handle(core: &Rc<Core>, head: &Head, request: FetchRequest) -> Vec<Segment> {
-    let pieces = |error: i16, topics: &[wire_fetch::Topic]| {
+pub(super) async fn handle(core: &Rc<Core>, head: &Head, request: FetchRequest) -> Answer {
+    let answer = |error: i16, topics: &[wire_fetch::Topic], held: Vec<Reservation>| {
         let pieces = wire_fetch::encode(head.correlation_id, head.version, error, topics);
-        pieces.into_iter().map(Segment::from).collect::<Vec<_>>()
+        Answer { pieces: pieces.into_iter().map(Segment::from).collect(), held }
     };
     if let Some(error) = fetch::session_error(&request) {
-        return pieces(error.code(), &[]);
+        return answer(error.code(), &[], Vec::new());
     }
     let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0).min(core.shared.config.fetch_bytes_max);
     let bytes_min = usize::try_from(request.min_bytes).unwrap_or(0).min(bytes_max);
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(WAIT_MAX);
     let deadline = time::now() + wait;
     let asked = asked(core, &request);
-    let partitions = loop {
-        let partitions = read(core, &asked, bytes_max).await;
+    let (partitions, held) = loop {
+        let (partitions, held) = read(core, &asked, bytes_max).await;
         let bytes: usize = partitions.iter().map(Partition::records_bytes).sum();
         let failed = partitions.iter().any(|p| p.error_code != 0);
         let nothing_to_wait_for = asked.is_empty() || failed || bytes >= bytes_min;
-        if nothing_to_wait_for || !wait_moved(core, &asked, &partitions, deadline).await {
-            break partitions;
+        if nothing_to_wait_for || time::now() >= deadline {
+            break (partitions, held);
+        }
+        let high_watermarks: Vec<i64> = partitions.iter().map(|p| p.high_watermark).collect();
+        // What was read is read again: nothing is held meanwhile.
+        drop((partitions, held));
+        if !wait_moved(core, &asked, high_watermarks, deadline).await {
+            break read(core, &asked, bytes_max).await;
         }
     };
     let topics = fetch::assemble(&request, partitions, bytes_max);
     let bytes: usize = topics.iter().flat_map(|t| &t.partitions).map(Partition::records_bytes).sum();
     core.shared.metrics.fetched_bytes.inc_by(bytes as u64);
-    pieces(0, &topics)
+    answer(0, &topics, held)
 }
 
 fn asked(core: &Rc<Core>, request: &FetchRequest) -> Vec<Asked> {
@@ -77,17 +83,20 @@ fn asked(core: &Rc<Core>, request: &FetchRequest) -> Vec<Asked> {
     asked
 }
 
-async fn read(core: &Rc<Core>, asked: &[Asked], bytes_max: usize) -> Vec<Partition> {
+/// What there is in each partition, and the memory that it takes.
+async fn read(core: &Rc<Core>, asked: &[Asked], bytes_max: usize) -> (Vec<Partition>, Vec<Reservation>) {
     let items = asked.iter().filter_map(|a| a.place.ok());
     let items = items.map(|p| (core.shared.shard_of(p.uid), (p.uid, p.offset, p.bytes_max))).collect();
     let run = move |shard: Rc<Shard>, parts| async move { shard.read(parts, bytes_max).await };
     let mut reads = per_shard(core, items, run).await.into_iter();
     let mut partitions = Vec::with_capacity(asked.len());
+    let mut held = Vec::new();
     for a in asked {
         let partition = match a.place {
             Err(error) => fetch::failed(a.index, error),
             Ok(_) => {
                 let read = reads.next().expect("a read for every place");
+                held.extend(read.reserved);
                 Partition {
                     index: a.index,
                     error_code: read.error.map_or(0, |e| e.code()),
@@ -99,23 +108,20 @@ async fn read(core: &Rc<Core>, asked: &[Asked], bytes_max: usize) -> Vec<Partiti
         };
         partitions.push(partition);
     }
-    partitions
+    (partitions, held)
 }
 
-/// Waits until something moved beyond what was read; false when time is up or the broker stops.
-async fn wait_moved(core: &Rc<Core>, asked: &[Asked], partitions: &[Partition], deadline: Instant) -> bool {
+/// Waits until something moved beyond what was seen; false when time is up or the broker stops.
+async fn wait_moved(core: &Rc<Core>, asked: &[Asked], seen: Vec<i64>, deadline: Instant) -> bool {
     let mut by_shard: Vec<(usize, Vec<(u64, i64)>)> = Vec::new();
-    for (a, partition) in asked.iter().zip(partitions) {
+    for (a, high_watermark) in asked.iter().zip(seen) {
         let Ok(place) = a.place else { continue };
         let shard = core.shared.shard_of(place.uid);
-        let seen = (place.uid, partition.high_watermark);
+        let seen = (place.uid, high_watermark);
         match by_shard.iter_mut().find(|(s, _)| *s == shard) {
             Some((_, all)) => all.push(seen),
             None => by_shard.push((shard, vec![seen])),
         }
-    }
-    if time::now() >= deadline {
-        return false;
     }
     let mut waits = Vec::with_capacity(by_shard.len());
     for (shard, seen) in by_shard {

@@ -11,7 +11,7 @@ use wire::kafka::{ResponseError, StrBytes};
 use super::{Client, Handled, per_shard};
 use crate::core::api::{
     code, describe_groups as api_describe, join_group as api_join, leave_group as api_leave,
-    list_groups as api_list, sync_group as api_sync,
+    list_groups as api_list, once, sync_group as api_sync,
 };
 use crate::core::group::Identity;
 use crate::core::offsets::Action;
@@ -47,11 +47,11 @@ pub(super) async fn handle_membership(
             let group = request.group_id.clone();
             let fresh = format!("{:016x}{:016x}", runtime::random_u64(), runtime::random_u64());
             let fresh = StrBytes::from_string(fresh);
-            let join = api_join::read(request, version, head.client_id.clone(), client.host.clone(), fresh);
+            let join = api_join::read(&request, version, &head.client_id, client.host.clone(), fresh);
             let answer = on_group(core, &group, move |shard| async move {
                 shard.coordinator.join(shard.shared.uptime_ms(), join).await
             });
-            Handled::response(head, &api_join::answer(answer.await, version))
+            Handled::response(head, &api_join::answer(answer.await, version))?
         }
         ApiKey::SyncGroup => {
             let request: SyncGroupRequest = message::decode(version, frame)?;
@@ -60,7 +60,7 @@ pub(super) async fn handle_membership(
             let answer = on_group(core, &group, move |shard| async move {
                 shard.coordinator.sync(shard.shared.uptime_ms(), sync).await
             });
-            Handled::response(head, &api_sync::answer(answer.await, version))
+            Handled::response(head, &api_sync::answer(answer.await, version))?
         }
         ApiKey::Heartbeat => {
             let request: HeartbeatRequest = message::decode(version, frame)?;
@@ -76,7 +76,7 @@ pub(super) async fn handle_membership(
                 shard.coordinator.settle();
                 result
             });
-            Handled::response(head, &HeartbeatResponse::default().with_error_code(code(&result.await)))
+            Handled::response(head, &HeartbeatResponse::default().with_error_code(code(&result.await)))?
         }
         _ => {
             let request: LeaveGroupRequest = message::decode(version, frame)?;
@@ -94,7 +94,7 @@ pub(super) async fn handle_membership(
                 shard.coordinator.settle();
                 results
             });
-            Handled::response(head, &api_leave::answer(results.await, version))
+            Handled::response(head, &api_leave::answer(results.await, version))?
         }
     })
 }
@@ -110,7 +110,8 @@ pub(super) async fn handle_overview(
     Ok(match key {
         ApiKey::DescribeGroups => {
             let request: DescribeGroupsRequest = message::decode(version, frame)?;
-            let items = request.groups.into_iter().map(|id| (core.shared.shard_of_group(&id), id)).collect();
+            let asked = once(request.groups.into_iter(), Clone::clone);
+            let items = asked.map(|id| (core.shared.shard_of_group(&id), id)).collect();
             let run = move |shard: Rc<Shard>, ids: Vec<GroupId>| async move {
                 let groups = shard.coordinator.groups.borrow();
                 let offsets = shard.coordinator.offsets.borrow();
@@ -119,7 +120,7 @@ pub(super) async fn handle_overview(
                 ids.iter().map(describe).collect()
             };
             let groups = per_shard(core, items, run).await;
-            Handled::response(head, &DescribeGroupsResponse::default().with_groups(groups))
+            Handled::response(head, &DescribeGroupsResponse::default().with_groups(groups))?
         }
         ApiKey::ListGroups => {
             let request: ListGroupsRequest = message::decode(version, frame)?;
@@ -130,7 +131,7 @@ pub(super) async fn handle_overview(
                 requests.iter().map(|request| api_list::list(&groups, &offsets, request)).collect()
             };
             let groups = per_shard(core, items, run).await.into_iter().flatten().collect();
-            Handled::response(head, &ListGroupsResponse::default().with_groups(groups))
+            Handled::response(head, &ListGroupsResponse::default().with_groups(groups))?
         }
         _ => {
             let request: DeleteGroupsRequest = message::decode(version, frame)?;
@@ -143,7 +144,7 @@ pub(super) async fn handle_overview(
                 let result = DeletableGroupResult::default().with_error_code(code(&result.await));
                 results.push(result.with_group_id(id));
             }
-            Handled::response(head, &DeleteGroupsResponse::default().with_results(results))
+            Handled::response(head, &DeleteGroupsResponse::default().with_results(results))?
         }
     })
 }

@@ -19,16 +19,37 @@ use wire::kafka::message::{self, Head, MessageError};
 use wire::kafka::messages::{ApiKey, *};
 use wire::kafka::{Encodable, HeaderVersion, ResponseError, StrBytes, legacy};
 
-use super::core::Core;
+use super::core::{Core, Reservation};
 use super::shard::Shard;
 use crate::core::api;
 
+/// An answer.
+pub(crate) struct Answer {
+    /// To be sent in order.
+    pub(crate) pieces: Vec<Segment>,
+    /// The memory that it takes, until it is sent.
+    pub(crate) held: Vec<Reservation>,
+}
+
 /// What becomes of a request.
 pub(crate) enum Handled {
-    /// The answer, in pieces.
-    Now(Vec<Segment>),
+    /// The answer.
+    Now(Answer),
     /// The answer comes later, and other requests may go on meanwhile; `None` when the client wants none.
-    Later(LocalBoxFuture<'static, Option<Vec<Segment>>>),
+    Later(LocalBoxFuture<'static, Option<Answer>>),
+}
+
+impl Answer {
+    /// Its bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.pieces.iter().map(|piece| piece.len()).sum()
+    }
+}
+
+impl From<Bytes> for Answer {
+    fn from(frame: Bytes) -> Self {
+        Self { pieces: vec![frame.into()], held: Vec::new() }
+    }
 }
 
 /// Who asks.
@@ -38,8 +59,8 @@ pub(crate) struct Client {
 }
 
 impl Handled {
-    fn response<T: Encodable + HeaderVersion>(head: &Head, response: &T) -> Self {
-        Self::Now(vec![message::encode(head.correlation_id, head.version, response).into()])
+    fn response<T: Encodable + HeaderVersion>(head: &Head, response: &T) -> Result<Self, MessageError> {
+        Ok(Self::Now(message::encode(head.correlation_id, head.version, response)?.into()))
     }
 
     fn later<T: Encodable + HeaderVersion>(
@@ -49,7 +70,9 @@ impl Handled {
         let (correlation_id, version) = (head.correlation_id, head.version);
         Self::Later(Box::pin(async move {
             let response = future.await?;
-            Some(vec![message::encode(correlation_id, version, &response).into()])
+            // Batches' outcomes and texts of ours: nothing of it can be too long.
+            let frame = message::encode(correlation_id, version, &response);
+            Some(frame.expect("an answer of bounded parts is written").into())
         }))
     }
 }
@@ -67,13 +90,13 @@ pub(crate) async fn handle(
     let Some(api_key) = api::api_versions::find(key, version) else {
         return refuse_version(key, version, correlation_id);
     };
-    core.shared.metrics.request(name_of(api_key));
+    core.shared.metrics.request(api_key);
     let head = message::take_head(&mut frame, api_key.request_header_version(version) >= 2)?;
     let identity = &core.shared.identity;
     Ok(match api_key {
         ApiKey::Produce if version < 3 => {
             let answer = legacy::refuse_produce(correlation_id, version, &frame)?;
-            Handled::Later(Box::pin(std::future::ready(answer.map(|bytes| vec![bytes.into()]))))
+            Handled::Later(Box::pin(std::future::ready(answer.map(Answer::from))))
         }
         ApiKey::Produce => {
             let request: ProduceRequest = message::decode(version, frame)?;
@@ -82,23 +105,23 @@ pub(crate) async fn handle(
         ApiKey::Fetch => Handled::Now(fetch::handle(core, &head, message::decode(version, frame)?).await),
         ApiKey::ListOffsets => {
             let request = message::decode(version, frame)?;
-            Handled::response(&head, &list_offsets::handle(core, request, version).await)
+            Handled::response(&head, &list_offsets::handle(core, request, version).await)?
         }
         ApiKey::Metadata => {
             let request = message::decode(version, frame)?;
-            Handled::response(&head, &metadata::handle(core, request, version).await)
+            Handled::response(&head, &metadata::handle(core, request, version).await)?
         }
         ApiKey::FindCoordinator => {
             let request = message::decode(version, frame)?;
-            Handled::response(&head, &api::find_coordinator::answer(&request, version, identity))
+            Handled::response(&head, &api::find_coordinator::answer(&request, version, identity))?
         }
         ApiKey::ApiVersions => {
             let _: ApiVersionsRequest = message::decode(version, frame)?;
-            Handled::response(&head, &api::api_versions::answer(None))
+            Handled::response(&head, &api::api_versions::answer(None))?
         }
         ApiKey::DescribeCluster => {
             let request = message::decode(version, frame)?;
-            Handled::response(&head, &api::describe_cluster::answer(&request, version, identity))
+            Handled::response(&head, &api::describe_cluster::answer(&request, version, identity))?
         }
         ApiKey::JoinGroup | ApiKey::SyncGroup | ApiKey::Heartbeat | ApiKey::LeaveGroup => {
             groups::handle_membership(core, client, api_key, &head, frame).await?
@@ -108,47 +131,47 @@ pub(crate) async fn handle(
         }
         ApiKey::OffsetCommit => {
             let request = message::decode(version, frame)?;
-            Handled::response(&head, &offsets::commit(core, request).await)
+            Handled::response(&head, &offsets::commit(core, request).await)?
         }
         ApiKey::OffsetFetch => {
             let request = message::decode(version, frame)?;
-            Handled::response(&head, &offsets::fetch(core, request, version).await)
+            Handled::response(&head, &offsets::fetch(core, request, version).await)?
         }
         ApiKey::OffsetDelete => {
             let request = message::decode(version, frame)?;
-            Handled::response(&head, &offsets::delete(core, request).await)
+            Handled::response(&head, &offsets::delete(core, request).await)?
         }
         ApiKey::CreateTopics => {
             let request = message::decode(version, frame)?;
-            Handled::response(&head, &admin::create_topics(core, request).await)
+            Handled::response(&head, &admin::create_topics(core, request).await)?
         }
         ApiKey::DeleteTopics => {
             let request = message::decode(version, frame)?;
-            Handled::response(&head, &admin::delete_topics(core, request, version).await)
+            Handled::response(&head, &admin::delete_topics(core, request, version).await)?
         }
         ApiKey::CreatePartitions => {
             let request = message::decode(version, frame)?;
-            Handled::response(&head, &admin::create_partitions(core, request).await)
+            Handled::response(&head, &admin::create_partitions(core, request).await)?
         }
         ApiKey::DescribeConfigs => {
             let request = message::decode(version, frame)?;
-            Handled::response(&head, &admin::describe_configs(core, &request))
+            Handled::response(&head, &admin::describe_configs(core, &request))?
         }
         ApiKey::IncrementalAlterConfigs => {
             let request = message::decode(version, frame)?;
-            Handled::response(&head, &admin::alter_configs(core, request).await)
+            Handled::response(&head, &admin::alter_configs(core, request).await)?
         }
         ApiKey::InitProducerId => {
             let request = message::decode(version, frame)?;
-            Handled::response(&head, &admin::init_producer_id(core, &request, version).await)
+            Handled::response(&head, &admin::init_producer_id(core, &request).await)?
         }
         ApiKey::DeleteRecords => {
             let request = message::decode(version, frame)?;
-            Handled::response(&head, &list_offsets::delete_records(core, request).await)
+            Handled::response(&head, &list_offsets::delete_records(core, request).await)?
         }
         ApiKey::OffsetForLeaderEpoch => {
             let request = message::decode(version, frame)?;
-            Handled::response(&head, &list_offsets::epoch_ends(core, request).await)
+            Handled::response(&head, &list_offsets::epoch_ends(core, request).await)?
         }
         _ => unreachable!("every served request has its handler"),
     })
@@ -161,28 +184,7 @@ fn refuse_version(key: i16, version: i16, correlation_id: i32) -> Result<Handled
         return Err(MessageError::Body(format!("API {key} version {version} is not served")));
     }
     let answer = api::api_versions::answer(Some(ResponseError::UnsupportedVersion));
-    Ok(Handled::Now(vec![message::encode(correlation_id, 0, &answer).into()]))
-}
-
-fn name_of(key: ApiKey) -> &'static str {
-    match key {
-        ApiKey::Produce => "Produce",
-        ApiKey::Fetch => "Fetch",
-        ApiKey::ListOffsets => "ListOffsets",
-        ApiKey::Metadata => "Metadata",
-        ApiKey::OffsetCommit => "OffsetCommit",
-        ApiKey::OffsetFetch => "OffsetFetch",
-        ApiKey::FindCoordinator => "FindCoordinator",
-        ApiKey::JoinGroup => "JoinGroup",
-        ApiKey::Heartbeat => "Heartbeat",
-        ApiKey::LeaveGroup => "LeaveGroup",
-        ApiKey::SyncGroup => "SyncGroup",
-        ApiKey::ApiVersions => "ApiVersions",
-        ApiKey::CreateTopics => "CreateTopics",
-        ApiKey::DeleteTopics => "DeleteTopics",
-        ApiKey::InitProducerId => "InitProducerId",
-        _ => "other",
-    }
+    Ok(Handled::Now(message::encode(correlation_id, 0, &answer)?.into()))
 }
 
 /// Items of a request with the shard that each goes to, sent shard by shard, results put back in the request's order.

@@ -29,6 +29,9 @@ pub(super) async fn commit(core: &Rc<Core>, request: OffsetCommitRequest) -> Off
         if offsets.is_empty() {
             return Ok(());
         }
+        if !coordinator.has_room_for(&identity.group, &offsets, shard.shared.config.offsets_bytes_max) {
+            return Err(ResponseError::InvalidCommitOffsetSize);
+        }
         coordinator.change(Action::Commit { group: identity.group.to_string(), offsets }).await
     });
     api_commit::answer(&request, &codes, result.await.err())
