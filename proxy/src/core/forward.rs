@@ -82,6 +82,7 @@ pub fn write_head(
             FieldName::Expect => true,
             FieldName::Other => {
                 !client.trusted && is_x_forwarded(field.name)
+                    || is_known_but_for_underscores(field.name)
                     || policy
                         .request_id_field
                         .as_deref()
@@ -197,6 +198,11 @@ fn write_list<'a>(out: &mut Vec<u8>, members: impl Iterator<Item = &'a [u8]>) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Whether servers that turn fields into variables would take it for a field that is decided here: `Transfer_Encoding`.
+fn is_known_but_for_underscores(name: &str) -> bool {
+    name.contains('_') && FieldName::of(&name.replace('_', "-")) != FieldName::Other
+}
+
 fn fields_of<'a>(fields: &[Field<'a>], name: FieldName) -> impl Iterator<Item = &'a [u8]> {
     fields.iter().filter(move |field| FieldName::of(field.name) == name).map(|field| field.value)
 }
@@ -255,6 +261,17 @@ mod tests {
             "Via: 1.1 millrace\r\n",
         ] {
             assert!(sent.contains(line), "{sent}");
+        }
+    }
+
+    #[test]
+    fn what_some_servers_take_for_another_field_ends_here() {
+        let head = "GET / HTTP/1.1\r\nHost: a\r\nTransfer_Encoding: chunked\r\nContent_Length: 5\r\nX_Forwarded-For: 6.6.6.6\r\n\
+            Proxy_Connection: x\r\nMy_Own: kept\r\n\r\n";
+        for trusted in [false, true] {
+            let sent = forward(head, &client(trusted), &policy(), false);
+            assert!(sent.contains("My_Own: kept\r\n"), "{sent}");
+            assert_eq!(sent.matches('_').count(), 1, "{sent}");
         }
     }
 

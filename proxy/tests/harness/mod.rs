@@ -17,6 +17,9 @@ use std::time::Duration;
 /// How long anything may take.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long a dropped [`Origin`] waits for its handlers.
+const HANDLERS_END: Duration = Duration::from_secs(1);
+
 /// A proxy in this process.
 pub struct Proxy {
     pub addresses: Vec<SocketAddr>,
@@ -90,6 +93,32 @@ pub struct Origin {
     /// Heads read so far, each with its body if the handler read it by [`Peer::request`].
     pub seen: Arc<Mutex<Vec<String>>>,
     closing: Arc<AtomicBool>,
+    handlers: Arc<Mutex<Handlers>>,
+}
+
+/// Handlers of one origin that run, and that panicked.
+#[derive(Default)]
+struct Handlers {
+    running: usize,
+    panicked: usize,
+}
+
+/// One that runs, until dropped.
+struct Handling(Arc<Mutex<Handlers>>);
+
+impl Handling {
+    fn new(handlers: &Arc<Mutex<Handlers>>) -> Handling {
+        handlers.lock().unwrap().running += 1;
+        Handling(handlers.clone())
+    }
+}
+
+impl Drop for Handling {
+    fn drop(&mut self) {
+        let mut handlers = self.0.lock().unwrap();
+        handlers.running -= 1;
+        handlers.panicked += usize::from(std::thread::panicking());
+    }
 }
 
 impl Origin {
@@ -103,6 +132,8 @@ impl Origin {
         let accepted = Arc::new(AtomicUsize::new(0));
         let seen = Arc::new(Mutex::new(Vec::new()));
         let closing = Arc::new(AtomicBool::new(false));
+        let handlers = Arc::<Mutex<Handlers>>::default();
+        let running = handlers.clone();
         let (count, heads, ending, handle) =
             (accepted.clone(), seen.clone(), closing.clone(), Arc::new(handle));
         thread("origin", move || {
@@ -114,10 +145,14 @@ impl Origin {
                 let (handle, heads) = (handle.clone(), heads.clone());
                 let mut peer = Peer::new(stream.unwrap());
                 peer.seen = Some(heads);
-                thread("origin connection", move || handle(&mut peer, number));
+                let handling = Handling::new(&running);
+                thread("origin connection", move || {
+                    handle(&mut peer, number);
+                    drop(handling);
+                });
             }
         });
-        Origin { address, accepted, seen, closing }
+        Origin { address, accepted, seen, closing, handlers }
     }
 
     /// Answers every request with 200 and what `body` makes of it.
@@ -150,6 +185,18 @@ impl Drop for Origin {
     fn drop(&mut self) {
         self.closing.store(true, Ordering::SeqCst);
         let _ = TcpStream::connect(self.address);
+        if std::thread::panicking() {
+            return;
+        }
+        // With the proxy gone, all but those that wait for the test itself end.
+        let (_keep, never) = std::sync::mpsc::channel::<()>();
+        for _ in 0..HANDLERS_END.as_millis() / 5 {
+            if self.handlers.lock().unwrap().running == 0 {
+                break;
+            }
+            let _ = never.recv_timeout(Duration::from_millis(5));
+        }
+        assert_eq!(self.handlers.lock().unwrap().panicked, 0, "a server's handler panicked, see above");
     }
 }
 
