@@ -1,4 +1,4 @@
-//! The programs that the tests drive the daemons with: Debian packages by name, and Python packages in a folder of
+//! The programs that the build and the tests need: Debian packages by name, and Python packages in a folder of
 //! the build's own.
 //!
 //! What always holds: what is there already is not installed again; a package that can't be had is named with the
@@ -8,12 +8,13 @@ use crate::run::{is_on_path, output, run};
 use std::path::{Path, PathBuf};
 
 /// A program and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 11] = [
+const PROGRAMS: [(&str, &str); 12] = [
     ("curl", "curl"),
     ("dig", "bind9-dnsutils"),
     ("g++", "g++"),
     ("kcat", "kcat"),
     ("kdig", "knot-dnsutils"),
+    ("make", "make"),
     ("memccapable", "libmemcached-tools"),
     ("openssl", "openssl"),
     ("python3", "python3"),

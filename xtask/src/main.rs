@@ -2,9 +2,11 @@
 #![forbid(unsafe_code)]
 
 mod install;
+mod programs;
 mod run;
 mod test;
 mod tidy;
+mod watch;
 
 use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};

@@ -8,24 +8,10 @@ use std::process::{Command, Stdio};
 /// # Errors
 /// A line that names the command, when it can't be started or fails.
 pub(crate) fn run(root: &Path, program: &str, arguments: &[&str]) -> Result<(), String> {
-    run_with(root, program, arguments, &[])
-}
-
-/// [`run`] with further environment variables.
-///
-/// # Errors
-/// As [`run`].
-pub(crate) fn run_with(
-    root: &Path,
-    program: &str,
-    arguments: &[&str],
-    variables: &[(&str, &str)],
-) -> Result<(), String> {
     let line = format!("{program} {}", arguments.join(" "));
     println!("xtask: {line}");
     let status = Command::new(program)
         .args(arguments)
-        .envs(variables.iter().copied())
         .current_dir(root)
         .stdin(Stdio::null())
         .status()
