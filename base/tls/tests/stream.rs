@@ -164,7 +164,8 @@ fn what_a_dropped_send_had_taken_arrives() {
         let (server, client) = site.pair().await;
         client.set_send_queue_limit(64 << 10);
         let client = Rc::new(client);
-        let data = pattern(4 << 20, 9);
+        // More than the kernel's buffers of both ends ever hold.
+        let data = pattern(64 << 20, 9);
         // Nobody receives: at some point a send must wait, and is dropped without having taken anything.
         let mut taken = 0;
         for piece in data.chunks(16 << 10) {
