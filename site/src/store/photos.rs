@@ -2,10 +2,14 @@
 //!
 //! What always holds: a photo exists as long as its record does. A deleted one is not brought back by a worker
 //! that still has its job: it writes the record only where there is one, and clears away its result otherwise.
+//! A new photo is kept for [`UNPUBLISHED_TTL_S`] only, until its job is in the queue: who dies in between leaves nothing.
 
 use super::Unavailable;
 use super::db::{Database, LARGE_DEADLINE};
 use crate::photo::{PhotoId, Record};
+
+/// How long a photo is there whose job is not known to be in the queue, in seconds: far longer than publishing takes.
+const UNPUBLISHED_TTL_S: u32 = 3600;
 
 /// The photos.
 #[derive(Clone)]
@@ -14,15 +18,27 @@ pub(crate) struct Photos {
 }
 
 impl Photos {
-    /// A new photo.
+    /// A new photo, until its job is published: then [`Photos::keep`] it.
     pub(crate) async fn create(
         &self,
         id: PhotoId,
         record: &Record,
         original: &[u8],
     ) -> Result<(), Unavailable> {
-        self.set_large(&id.original_key(), original).await?;
-        self.db.query(redis::cmd("SET").arg(id.record_key()).arg(to_json(record))).await
+        let mut command = redis::cmd("SET");
+        command.arg(id.original_key()).arg(original).arg("EX").arg(UNPUBLISHED_TTL_S);
+        self.db.query_within::<()>(LARGE_DEADLINE, &command).await?;
+        let mut command = redis::cmd("SET");
+        command.arg(id.record_key()).arg(to_json(record)).arg("EX").arg(UNPUBLISHED_TTL_S);
+        self.db.query(&command).await
+    }
+
+    /// Keeps a photo whose job is published until it is deleted. There need be none.
+    pub(crate) async fn keep(&self, id: PhotoId) -> Result<(), Unavailable> {
+        for key in [id.original_key(), id.record_key()] {
+            self.db.query::<i64>(redis::cmd("PERSIST").arg(key)).await?;
+        }
+        Ok(())
     }
 
     pub(crate) async fn record(&self, id: PhotoId) -> Result<Option<Record>, Unavailable> {
@@ -44,7 +60,7 @@ impl Photos {
     }
 
     pub(crate) async fn set_result(&self, id: PhotoId, result: &[u8]) -> Result<(), Unavailable> {
-        self.set_large(&id.result_key(), result).await
+        self.db.query_within(LARGE_DEADLINE, redis::cmd("SET").arg(id.result_key()).arg(result)).await
     }
 
     /// Writes the record of a photo that still exists. Else clears away what a worker left, and says false.
@@ -75,10 +91,6 @@ impl Photos {
             self.db.query::<i64>(redis::cmd("DEL").arg(key)).await?;
         }
         Ok(existed > 0)
-    }
-
-    async fn set_large(&self, key: &str, value: &[u8]) -> Result<(), Unavailable> {
-        self.db.query_within(LARGE_DEADLINE, redis::cmd("SET").arg(key).arg(value)).await
     }
 }
 

@@ -64,11 +64,10 @@ impl Sessions {
     /// so that many at once don't pass the limit together.
     pub(crate) async fn may_try(&self, id: u32) -> Result<bool, Unavailable> {
         let key = failures_key(id);
-        // The TTL is set with the first count and kept by the increments: the window can't be left open.
-        let mut first = redis::cmd("SET");
-        first.arg(&key).arg(0).arg("EX").arg(FAILURES_WINDOW_S).arg("NX");
-        self.db.query::<Option<String>>(&first).await?;
         let tries: i64 = self.db.query(redis::cmd("INCR").arg(&key)).await?;
+        // Where there is none yet: each try sees to it, so that no count stays for ever.
+        let window = redis::cmd("EXPIRE").arg(&key).arg(FAILURES_WINDOW_S).arg("NX").to_owned();
+        self.db.query::<i64>(&window).await?;
         Ok(tries <= FAILURES_MAX)
     }
 

@@ -9,8 +9,8 @@
 //! | `GET /healthz` | [`health`] |
 //!
 //! What always holds: every error is `application/problem+json` (RFC 9457); every answer names the server in
-//! `x-served-by`; no request outlives its deadline ([`frame`]); a store that is away gives 503 with `Retry-After`,
-//! the cache aside, which is never missed.
+//! `x-served-by`; no request outlives its deadline, and no other site's page writes here by its reader's browser
+//! ([`frame`]); a store that is away gives 503 with `Retry-After`, the cache aside, which is never missed.
 
 mod body;
 mod connections;

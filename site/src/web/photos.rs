@@ -68,7 +68,11 @@ pub(super) async fn post(
     };
     let id = PhotoId::from_random(u128::from_ne_bytes(secret_bytes()));
     site.photos.create(id, &record, &original).await?;
-    if let Err(error) = site.queue.publish(id).await {
+    let published = async {
+        site.queue.publish(id).await?;
+        site.photos.keep(id).await
+    };
+    if let Err(error) = published.await {
         // Nobody was told of it. Should its job be in the queue all the same, the worker finds no photo.
         let _ = site.photos.delete(id).await;
         return Err(error.into());

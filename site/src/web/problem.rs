@@ -9,6 +9,8 @@ use serde_json::{Map, Value};
 use crate::store::Unavailable;
 use crate::user::InvalidUser;
 
+/// The media type of a problem (RFC 9457, section 3).
+pub(super) const CONTENT_TYPE: &str = "application/problem+json";
 /// How long a client should wait for a store to come back, in seconds.
 const RETRY_AFTER_S: u32 = 1;
 
@@ -112,7 +114,7 @@ impl IntoResponse for Problem {
             members: self.members,
         };
         let document = serde_json::to_string(&document).expect("a problem is JSON");
-        let fixed = [(header::CONTENT_TYPE, "application/problem+json"), (header::CACHE_CONTROL, "no-store")];
+        let fixed = [(header::CONTENT_TYPE, CONTENT_TYPE), (header::CACHE_CONTROL, "no-store")];
         let mut response = (self.status, fixed, document).into_response();
         response.headers_mut().extend(self.headers);
         response

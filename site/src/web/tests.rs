@@ -89,6 +89,7 @@ async fn what_the_client_did_wrong_is_told_before_any_store_is_asked() {
         ("GET", "/users/0", &[], "", 400),
         ("GET", "/users/012", &[], "", 400),
         ("GET", "/users/x%00", &[], "", 400),
+        ("GET", "/users/%ff", &[], "", 400),
         ("GET", "/users/4294967297", &[], "", 400),
         ("GET", "/users?limit=0", &[], "", 400),
         ("GET", "/users?page=2", &[], "", 400),
@@ -103,6 +104,7 @@ async fn what_the_client_did_wrong_is_told_before_any_store_is_asked() {
         ("POST", "/photos?ops=rotate:90", &[], "", 400),
         ("POST", "/photos?op=blur:1", &[], "", 400),
         ("POST", "/photos?ops=blur:1", &[], "no picture", 415),
+        ("POST", "/logout", &[("sec-fetch-site", "cross-site")], "", 403),
     ] {
         let response = ask(&site, method, path, headers, body).await;
         assert_eq!(response.status().as_u16(), status, "{method} {path}");

@@ -215,6 +215,8 @@ impl Worker {
     }
 
     async fn end(&self, id: PhotoId, record: &Record, end: End) -> Result<End, Unavailable> {
+        // The web server that published the job may have died before it said so.
+        self.photos.keep(id).await?;
         if !self.photos.update(id, record).await? {
             return Ok(End::Skipped);
         }
