@@ -27,6 +27,10 @@ const READINESS_INTERVAL: Duration = Duration::from_secs(1);
 /// away by itself.
 const FIRST_TRIES: u32 = 3;
 
+/// A daemon's exit code when the disk has refused a write or a sync (`replog`): what it holds is in doubt until someone has
+/// looked, so the daemon is not started again.
+const DISK_FAILED: i32 = 70;
+
 /// All must be ready after this long, or `up` gives up.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -152,6 +156,11 @@ impl Supervised {
             self.state = State::Down;
             if self.started.elapsed() > BACK_OFF_MAX {
                 self.back_off = BACK_OFF_MIN;
+            }
+            if status.code() == Some(DISK_FAILED) {
+                return Err(Error(format!(
+                    "{name} ended because its disk failed; look at the disk before the next start: its log names the file"
+                )));
             }
             if !self.ever_ready && self.tries >= FIRST_TRIES {
                 return Err(Error(format!(

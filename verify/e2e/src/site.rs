@@ -5,7 +5,7 @@ use crate::process::{self, Process};
 use crate::{program, wait_for};
 use rustix::process::Signal;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
@@ -14,7 +14,9 @@ pub struct Site {
     /// `millrace up` itself.
     pub up: Process,
     offset: u16,
-    folder: TempDir,
+    data: PathBuf,
+    /// Where it is this handle's own; removed with it.
+    folder: Option<TempDir>,
 }
 
 /// Some of the site's ports, at offset 0: what must be free for an offset to be taken.
@@ -44,24 +46,24 @@ pub fn up_command(data: &Path, offset: u16) -> Command {
 impl Site {
     /// Starts a site on a fresh folder and waits until it is ready.
     pub fn start() -> Site {
-        Site::start_with(|_| ())
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut site = Site::start_in(folder.path());
+        site.folder = Some(folder);
+        site
     }
 
-    /// [`Site::start`], the command changed first.
-    pub fn start_with(change: impl FnOnce(&mut Command)) -> Site {
-        let folder = tempfile::tempdir().expect("a folder");
+    /// [`Site::start`] on a folder of the caller's.
+    pub fn start_in(data: &Path) -> Site {
         let offset = free_offset();
-        let mut command = up_command(folder.path(), offset);
-        change(&mut command);
-        let up = Process::start("millrace up", &mut command);
-        let mut site = Site { up, offset, folder };
+        let up = Process::start("millrace up", &mut up_command(data, offset));
+        let mut site = Site { up, offset, data: data.to_owned(), folder: None };
         site.wait_until_ready();
         site
     }
 
     /// Starts it again on the same folder and ports.
     pub fn start_again(&mut self) {
-        self.up = Process::start("millrace up", &mut up_command(self.folder.path(), self.offset));
+        self.up = Process::start("millrace up", &mut up_command(&self.data, self.offset));
         self.wait_until_ready();
     }
 
@@ -92,7 +94,7 @@ impl Site {
 
     /// The data folder.
     pub fn data(&self) -> &Path {
-        self.folder.path()
+        &self.data
     }
 
     /// The id of a process of the site: `web1`, `dbshard`.

@@ -1,10 +1,12 @@
 //! Every OK survives: kill -9, and power loss on a file system that forgets what was not synced.
 #![forbid(unsafe_code)]
 
-use e2e::client::{free_address, python, python_command};
+use e2e::client::{free_address, python, python_command, try_curl};
 use e2e::daemon::Daemon;
 use e2e::forgetful::Forgetful;
 use e2e::process::Process;
+use e2e::site::Site;
+use e2e::wait_for;
 use std::path::Path;
 use std::time::Duration;
 
@@ -148,6 +150,19 @@ fn a_failed_sync_ends_the_daemon_and_is_never_acknowledged() {
         let output = daemon.process.output();
         assert!(output.contains("a write to the log failed: stopping"), "{output}");
     }
+}
+
+/// `up` does not start again what must not go on.
+#[test]
+fn a_failed_sync_ends_the_whole_site_with_a_line_that_says_so() {
+    let disk = Forgetful::mount();
+    let mut site = Site::start_in(&disk.path().join("data"));
+    disk.fail_syncs();
+    // No OK for what is not on disk; when all has gone, no answer at all.
+    let deleted = try_curl(&site.url("/users/3"), &["-X", "DELETE"]);
+    assert!(!deleted.is_ok_and(|answer| answer.status < 500));
+    assert!(!site.up.wait().success());
+    wait_for("the line", || site.up.output().contains("because its disk failed").then_some(()));
 }
 
 #[test]
