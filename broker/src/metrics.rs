@@ -26,6 +26,8 @@ pub(crate) struct Metrics {
     /// Of `requests`, each API's by its number: found without the family's lock.
     requests_of: Arc<[Option<Counter>]>,
     pub(crate) malformed: Counter,
+    pub(crate) jobs_own_core: Counter,
+    pub(crate) jobs_other_core: Counter,
     pub(crate) connections: Gauge<i64, AtomicI64>,
     pub(crate) refused_connections: Counter,
     pub(crate) produced_records: Counter,
@@ -52,6 +54,8 @@ impl Default for Metrics {
             requests,
             requests_of: requests_of.into(),
             malformed: Counter::default(),
+            jobs_own_core: Counter::default(),
+            jobs_other_core: Counter::default(),
             connections: Gauge::default(),
             refused_connections: Counter::default(),
             produced_records: Counter::default(),
@@ -71,6 +75,16 @@ impl Metrics {
         let r = registry.sub_registry_with_prefix("millrace_broker");
         r.register("requests", "Requests, by API", self.requests.clone());
         r.register("malformed_requests", "Requests that ended their connection", self.malformed.clone());
+        r.register(
+            "jobs_own_core",
+            "Pieces of requests worked on by the core of their connection",
+            self.jobs_own_core.clone(),
+        );
+        r.register(
+            "jobs_other_core",
+            "Pieces of requests sent to another core, which has their shard",
+            self.jobs_other_core.clone(),
+        );
         r.register("connections", "Open connections", self.connections.clone());
         r.register(
             "refused_connections",

@@ -98,8 +98,10 @@ impl Core {
         Fut: Future<Output = T> + 'static,
     {
         if to == self.id {
+            self.shared.metrics.jobs_own_core.inc();
             return Receipt::Here(Box::pin(job(self.clone())));
         }
+        self.shared.metrics.jobs_other_core.inc();
         let call = {
             let mut next = self.post.next_call.borrow_mut();
             *next += 1;
