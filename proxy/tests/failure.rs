@@ -199,6 +199,25 @@ fn a_post_on_a_connection_that_dies_is_left_to_its_client() {
     }
 }
 
+/// A connection closed in order would leave a port of the proxy waiting for a minute.
+#[test]
+fn connections_that_find_no_room_are_reset() {
+    let (ended, ends) = std::sync::mpsc::channel();
+    let ended = std::sync::Mutex::new(ended);
+    let origin = Origin::start(move |peer, _| {
+        if peer.request().is_some() {
+            peer.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+            let end = std::io::Read::read(peer, &mut [0]).map_err(|error| error.kind());
+            ended.lock().unwrap().send(end).unwrap();
+        }
+    });
+    let mut config = config(&[origin.address]);
+    web(&mut config).idle_connections_max = 1;
+    let proxy = Proxy::start(&config);
+    fill_idle(&proxy, 2);
+    assert_eq!(ends.recv_timeout(harness::PATIENCE).unwrap(), Err(std::io::ErrorKind::ConnectionReset));
+}
+
 #[test]
 fn a_large_put_on_a_connection_that_dies_is_left_to_its_client() {
     let origin = once_per_connection();

@@ -60,8 +60,12 @@ impl Local {
     pub(super) fn keep(&self, server: usize, mut connection: Upconn) {
         connection.reused = true;
         if !self.drain.has_begun() && connection.is_quiet() {
-            // One that is evicted closes as it drops.
-            drop(self.idle[server].borrow_mut().put(connection, turn_now()));
+            let evicted = self.idle[server].borrow_mut().put(connection, turn_now());
+            if let Some(evicted) = evicted {
+                // Nothing is on its way in it. Closed in order it would hold a port of ours for a minute (TIME_WAIT), and
+                // with enough of these no server could be connected to.
+                evicted.stream.abort();
+            }
         }
     }
 
