@@ -75,7 +75,7 @@ fn offset(text: &str) -> Result<u16, String> {
 pub(crate) enum Daemon {
     /// DNS: zones from files, pools of weighted addresses.
     Geodns(ConfigFile),
-    /// The L7 load balancer.
+    /// HTTP reverse proxy and load balancer, with TLS.
     Proxy(ConfigFile),
     /// memcached: classic text and meta commands, memcached's own flags.
     Cachesrv(cachesrv::Flags),

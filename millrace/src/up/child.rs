@@ -8,6 +8,7 @@ use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ const LINE_BYTES_MAX: u64 = 64 * 1024;
 pub(crate) struct Running {
     child: Child,
     logs: Vec<thread::JoinHandle<()>>,
+    last_line: Arc<Mutex<String>>,
 }
 
 /// Starts `process`: this same program, in a process group of its own, so that a Ctrl-C on the terminal reaches only
@@ -40,17 +42,22 @@ pub(crate) fn start(process: &Process, backend: Backend) -> io::Result<Running> 
     }
     let mut child = command.spawn()?;
     let prefix = format!("{:<9}| ", process.name);
-    let mut logs = Vec::new();
+    let (mut logs, last_line) = (Vec::new(), Arc::default());
     if let Some(stdout) = child.stdout.take() {
-        logs.push(pass_on(stdout, prefix.clone())?);
+        logs.push(pass_on(stdout, prefix.clone(), &last_line)?);
     }
     if let Some(stderr) = child.stderr.take() {
-        logs.push(pass_on(stderr, prefix)?);
+        logs.push(pass_on(stderr, prefix, &last_line)?);
     }
-    Ok(Running { child, logs })
+    Ok(Running { child, logs, last_line })
 }
 
-fn pass_on(from: impl Read + Send + 'static, prefix: String) -> io::Result<thread::JoinHandle<()>> {
+fn pass_on(
+    from: impl Read + Send + 'static,
+    prefix: String,
+    last_line: &Arc<Mutex<String>>,
+) -> io::Result<thread::JoinHandle<()>> {
+    let last_line = last_line.clone();
     let colour = io::stderr().is_terminal();
     let prefix = if colour { format!("\x1b[36m{prefix}\x1b[0m") } else { prefix };
     thread::Builder::new().name("logs".into()).spawn(move || {
@@ -62,6 +69,8 @@ fn pass_on(from: impl Read + Send + 'static, prefix: String) -> io::Result<threa
             }
             // A closed stderr is no reason to stop the site.
             let _ = io::stderr().write_all(&line);
+            let said = String::from_utf8_lossy(&line[prefix.len()..]).trim_end().to_owned();
+            *last_line.lock().expect("no panic under this lock") = said;
             line.truncate(prefix.len());
         }
     })
@@ -74,6 +83,11 @@ impl Running {
             self.logs.drain(..).for_each(|log| drop(log.join()));
         }
         Ok(status)
+    }
+
+    /// The last line of its log; of one that failed by itself, why.
+    pub(crate) fn last_line(&self) -> String {
+        self.last_line.lock().expect("no panic under this lock").clone()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

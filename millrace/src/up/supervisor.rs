@@ -152,6 +152,7 @@ impl Supervised {
             else {
                 return Ok(());
             };
+            let last_line = running.last_line();
             self.running = None;
             self.state = State::Down;
             if self.started.elapsed() > BACK_OFF_MAX {
@@ -159,12 +160,12 @@ impl Supervised {
             }
             if status.code() == Some(DISK_FAILED) {
                 return Err(Error(format!(
-                    "{name} ended because its disk failed; look at the disk before the next start: its log names the file"
+                    "{name} ended because its disk failed; look at the disk before the next start; it said: {last_line}"
                 )));
             }
             if !self.ever_ready && self.tries >= FIRST_TRIES {
                 return Err(Error(format!(
-                    "{name} ended {} times before it was ready ({status}); its log says why",
+                    "{name} ended {} times before it was ready ({status}); it said: {last_line}",
                     self.tries
                 )));
             }

@@ -5,6 +5,7 @@ use e2e::client::{curl, python_command, run};
 use e2e::process::Process;
 use e2e::site::{Site, free_offset, up_command};
 use e2e::wait_for;
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::Path;
 
@@ -100,6 +101,19 @@ fn a_folder_that_cannot_be_written_is_one_clear_line() {
         wait_for("the line", || up.output().contains(folder).then_some(()));
         assert_eq!(up.output().lines().count(), 1, "{}", up.output());
     }
+}
+
+#[test]
+fn what_can_not_start_is_named_with_its_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("dbshard");
+    std::fs::create_dir(&database).unwrap();
+    std::fs::File::create(database.join("node.toml")).unwrap().write_all(b"not a node's").unwrap();
+    let mut up = Process::start("millrace up", &mut up_command(folder.path(), free_offset()));
+    assert!(!up.wait().success());
+    let is_named =
+        |line: &str| line.starts_with("millrace: dbshard ended 3 times") && line.contains("node.toml");
+    wait_for("the reason", || up.output().lines().any(is_named).then_some(()));
 }
 
 #[test]
