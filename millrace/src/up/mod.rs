@@ -49,8 +49,7 @@ pub(crate) fn follow_parent() {
 /// Runs the site until SIGINT or SIGTERM.
 pub(crate) fn run(arguments: &cli::Up, common: &cli::Common) -> Result<(), Box<dyn std::error::Error>> {
     if common.admin.is_some() {
-        let message =
-            "--admin is for one daemon; up gives each an endpoint of its own";
+        let message = "--admin is for one daemon; up gives each an endpoint of its own";
         return Err(Error(message.to_owned()).into());
     }
     ops::logs::init(common.log_format.unwrap_or(ops::logs::Format::Text));
