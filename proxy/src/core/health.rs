@@ -3,8 +3,8 @@
 //! What always holds: a server that is up goes down after `fall` failures in a row, one that is down comes up after `rise`
 //! passed checks in a row; only the very first check decides alone. A passed check ends a row of failures; an answer to a
 //! request ends one of failed connections, so that single requests that make a server hang up do not take it out. Where no
-//! checks are made, a server that fell is given requests again after `retry`, and a failure before its first answer takes
-//! it down at once.
+//! checks are made, a server that fell is given requests again once it answers one (as the last that is left it may get
+//! some) or after `retry`, and then a failure before its first answer takes it down at once.
 
 use std::time::{Duration, Instant};
 
@@ -96,9 +96,10 @@ impl Health {
         self.failed(false, now)
     }
 
-    /// It answered a request.
-    pub fn answered(&mut self) {
+    /// It answered a request, after a connection had failed.
+    pub fn answered(&mut self) -> Change {
         self.failed_connections = 0;
+        if self.up || self.thresholds.retry.is_none() { Change::None } else { self.rise() }
     }
 
     /// Brings a server up whose time has come, where no checks are made.
@@ -199,8 +200,11 @@ mod tests {
         assert_eq!(server.tick(now + retry), Change::Up);
         assert_eq!(server.connection_failed(now + retry), Change::Down, "one failure is enough now");
         assert_eq!(server.tick(now + 2 * retry), Change::Up);
-        server.answered();
+        assert_eq!(server.answered(), Change::None);
         assert_eq!(server.connection_failed(now + 2 * retry), Change::None, "an answer ends the row");
+        server.connection_failed(now + 2 * retry);
+        assert_eq!(server.connection_failed(now + 2 * retry), Change::Down);
+        assert_eq!(server.answered(), Change::Up, "what answers is not down");
     }
 
     #[test]
@@ -218,6 +222,7 @@ mod tests {
             server.answered();
         }
         assert_eq!(server.checked(false, now), Change::Down);
+        assert_eq!(server.answered(), Change::None, "only checks bring it up");
     }
 
     #[test]

@@ -87,7 +87,7 @@ impl Watch {
             News::Failed(server) => {
                 self.apply(server, |health| health.connection_failed(now()), "connections to it fail");
             }
-            News::Answered(server) => self.servers.borrow_mut()[server].answered(),
+            News::Answered(server) => self.apply(server, Health::answered, "it answers"),
         }
     }
 
