@@ -45,7 +45,8 @@ pub struct Config {
     pub connections_max: usize,
     /// The longest request, in bytes; 17 MiB at least, as one value may have 16 MiB.
     pub request_bytes_max: usize,
-    /// What requests that are not yet complete may take on one core, in bytes.
+    /// What requests that are not yet complete, or are queued by `MULTI`, may take on one core, in bytes; a connection that takes
+    /// more than 64 KiB of it is closed then.
     pub requests_bytes_max: usize,
     /// The longest reply that waits to be sent, in bytes; a connection that asks for more is closed.
     pub output_bytes_max: usize,

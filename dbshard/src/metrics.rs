@@ -19,7 +19,7 @@ pub(crate) struct Figures {
     counters: [AtomicU64; COUNTERS.len()],
     gauges: [AtomicU64; GAUGES.len()],
     calls: Vec<AtomicU64>,
-    /// The log takes no writes.
+    /// The log took no writes of late.
     pub(crate) read_only: AtomicBool,
 }
 
@@ -79,7 +79,6 @@ impl Figures {
         for (at, value) in self.calls.iter().zip(&stats.calls) {
             at.store(*value, Ordering::Relaxed);
         }
-        self.read_only.store(shard.is_read_only(), Ordering::Relaxed);
     }
 }
 

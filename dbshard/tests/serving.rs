@@ -258,6 +258,32 @@ fn a_peer_gone_behind_a_wait_is_noticed() {
 }
 
 #[test]
+fn queued_requests_are_bounded_in_all() {
+    let folder = tempfile::tempdir().expect("folder");
+    let limits =
+        Config { request_bytes_max: 17 << 20, requests_bytes_max: 20 << 20, ..config(folder.path()) };
+    let node = Node::with(limits);
+    let value = vec![b'x'; 8 << 20];
+    let mut queueing: Vec<Client> = (0..3).map(|_| node.client()).collect();
+    for client in &mut queueing {
+        assert_eq!(client.line("MULTI"), "OK");
+    }
+    for client in &mut queueing[..2] {
+        assert_eq!(show(&client.ask(&[&b"SET"[..], b"k", &value])), "QUEUED");
+    }
+    let mut request = Vec::new();
+    wire::resp::value::request(&mut request, &[&b"SET"[..], b"k", &value]);
+    // It may be cut off while it still sends.
+    let _ = queueing[2].stream.write_all(&request);
+    while let Some(reply) = queueing[2].next() {
+        assert_eq!(show(&reply), "ERR too many large requests at once");
+    }
+    assert_eq!(queueing[0].line("EXEC"), "[OK]");
+    assert_eq!(node.client().line("STRLEN k"), (8 << 20).to_string());
+    node.stop();
+}
+
+#[test]
 fn what_needs_an_entry_of_its_own_gets_it() {
     let folder = tempfile::tempdir().expect("folder");
     let node = Node::start(folder.path());

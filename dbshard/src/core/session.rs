@@ -152,6 +152,13 @@ impl Session {
         }
     }
 
+    /// What its transaction and watches take in memory, about.
+    #[must_use]
+    pub fn kept_bytes(&self) -> usize {
+        let queued = self.transaction.as_ref().map_or(0, |transaction| transaction.bytes);
+        queued + self.watched.capacity() * size_of::<Watch>()
+    }
+
     /// The line that `CLIENT LIST` and `CLIENT INFO` give.
     #[must_use]
     pub fn line(&self, now_ms: u64) -> String {

@@ -23,7 +23,7 @@ use crate::core::types::string::STRING_BYTES_MAX;
 const OUTPUT_PAUSE_BYTES: usize = 1 << 20;
 /// Input kept while `WAIT` holds the connection up.
 const PAUSED_INPUT_BYTES_MAX: usize = 1 << 20;
-/// A connection whose half request takes no more than this is not closed for what others take.
+/// A connection whose requests take no more than this is not closed for what others take.
 const SPARED_INPUT_BYTES: usize = 64 << 10;
 
 /// What a connection takes of something that all connections of the core have together.
@@ -56,10 +56,6 @@ struct Input {
 }
 
 impl Input {
-    fn count(&mut self) {
-        self.share.set(self.bytes.capacity());
-    }
-
     /// Takes what was executed off the front.
     fn consume(&mut self, count: usize) {
         if count == self.bytes.len() {
@@ -67,7 +63,6 @@ impl Input {
         } else {
             self.bytes.drain(..count);
         }
-        self.count();
     }
 }
 
@@ -246,10 +241,23 @@ impl Serving<'_> {
         if self.input.bytes.is_empty() {
             let (taken, stopped) = self.run(received);
             self.keep(&received[taken..]);
-            return stopped;
+            return self.bounded(stopped);
         }
         self.keep(received);
         self.run_kept()
+    }
+
+    /// Counts what this connection keeps of requests, queued by MULTI among them; ends it if that is too much for the core.
+    fn bounded(&mut self, stopped: Stopped) -> Stopped {
+        let kept = self.input.bytes.capacity() + self.session.borrow().kept_bytes();
+        self.input.share.set(kept);
+        if kept <= SPARED_INPUT_BYTES || self.host.request_bytes.get() <= self.host.config.requests_bytes_max
+        {
+            return stopped;
+        }
+        tracing::warn!("requests kept take more than `requests_bytes_max`: a connection is closed");
+        self.output.error(b"ERR too many large requests at once");
+        Stopped::Closing
     }
 
     fn keep(&mut self, bytes: &[u8]) {
@@ -263,22 +271,15 @@ impl Serving<'_> {
             self.input.bytes.reserve_exact(needed - self.input.bytes.len());
         }
         self.input.bytes.extend_from_slice(bytes);
-        self.input.count();
     }
 
     /// Executes what was kept.
     fn run_kept(&mut self) -> Stopped {
-        let spared = self.input.bytes.len() <= SPARED_INPUT_BYTES;
-        if !spared && self.host.request_bytes.get() > self.host.config.requests_bytes_max {
-            tracing::warn!("half requests take more than `requests_bytes_max`: a connection is closed");
-            self.output.error(b"ERR too many large requests at once");
-            return Stopped::Closing;
-        }
         let bytes = std::mem::take(&mut self.input.bytes);
         let (taken, stopped) = self.run(&bytes);
         self.input.bytes = bytes;
         self.input.consume(taken);
-        stopped
+        self.bounded(stopped)
     }
 
     /// Executes requests; gives how many bytes they took.
@@ -348,6 +349,9 @@ impl Serving<'_> {
                     let received = received?;
                     ended = received.is_empty();
                     self.keep(&received);
+                    if self.bounded(Stopped::Paused) == Stopped::Closing {
+                        return Err(io::Error::other("requests kept take too much"));
+                    }
                 }
                 Err(_) => break,
             }

@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use replog::{GroupId, Log};
@@ -212,11 +213,13 @@ impl Host {
         }
     }
 
-    /// Lets a write be tried some time after the log would take none.
+    /// Lets a write be tried some time after the log would take none; not ready is who refused one since the last time.
     pub(super) async fn retry_writes(self: Rc<Self>) {
         loop {
             runtime::time::sleep(WRITES_RETRY).await;
-            self.shard.borrow_mut().try_writes();
+            let mut shard = self.shard.borrow_mut();
+            self.figures.read_only.store(shard.is_read_only(), Ordering::Relaxed);
+            shard.try_writes();
         }
     }
 

@@ -23,14 +23,16 @@ pub fn integer(text: &[u8]) -> Option<i64> {
     if negative { 0i64.checked_sub_unsigned(magnitude) } else { i64::try_from(magnitude).ok() }
 }
 
-/// A float as `strtod` takes it: decimal or exponent form, `inf`, `+inf`, `-inf`, `infinity`; no space, no `nan`.
+/// A float as `strtod` takes it: decimal or exponent form, `inf`, `+inf`, `-inf`, `infinity`; no space, no `nan`, no number
+/// that is too large for one.
 #[must_use]
 pub fn float(text: &[u8]) -> Option<f64> {
     if text.is_empty() || text.len() > 255 {
         return None;
     }
     let value: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
-    (!value.is_nan()).then_some(value)
+    let said_so = text.iter().any(|byte| byte.eq_ignore_ascii_case(&b'i'));
+    (value.is_finite() || value.is_infinite() && said_so).then_some(value)
 }
 
 /// Appends an integer in decimal.
@@ -69,6 +71,7 @@ mod tests {
     fn floats() {
         assert_eq!(float(b"3.0e3"), Some(3000.0));
         assert_eq!(float(b"-inf"), Some(f64::NEG_INFINITY));
+        assert_eq!(float(b"1e400"), None);
         assert_eq!(float(b"nan"), None);
         assert_eq!(float(b" 1"), None);
         assert_eq!(float(b""), None);

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use crate::core::command::{Call, Reply, TABLE};
 use crate::core::commands::connection::REDIS_VERSION;
 use crate::core::shard::Shard;
+use wire::resp::number;
 
 pub(crate) fn time(call: &mut Call<'_>) -> Reply {
     call.out.array(2);
@@ -19,6 +20,9 @@ pub(crate) fn lolwut(call: &mut Call<'_>) -> Reply {
 }
 
 pub(crate) fn slowlog_get(call: &mut Call<'_>) -> Reply {
+    if call.arguments.get(2).is_some_and(|count| number::integer(count).is_none_or(|count| count < -1)) {
+        return Err("ERR count should be greater than or equal to -1".into());
+    }
     call.out.array(0);
     Ok(())
 }

@@ -65,8 +65,13 @@ pub(crate) fn set(call: &mut Call<'_>) -> Reply {
             (b"xx", _) if only != Only::IfAbsent => only = Only::IfPresent,
             (b"get", _) => get = true,
             (b"keepttl", _) if expire.is_none() => keep_ttl = true,
-            (name, Some(time)) if expire.is_none() && !keep_ttl => {
-                expire = Some((Unit::of(name).ok_or(Refusal::SYNTAX)?, time));
+            (name, Some(time)) if !keep_ttl => {
+                let unit = Unit::of(name).ok_or(Refusal::SYNTAX)?;
+                // The same once more takes the place of the first, as in Redis.
+                if expire.is_some_and(|(first, _)| first != unit) {
+                    return Err(Refusal::SYNTAX);
+                }
+                expire = Some((unit, time));
                 at += 1;
             }
             _ => return Err(Refusal::SYNTAX),
@@ -324,6 +329,8 @@ mod tests {
              SET k v EX 1 KEEPTTL -> ERR syntax error
              SET k v KEEPTTL PX 1 -> ERR syntax error
              SET k v EX 1 PX 1 -> ERR syntax error
+             SET {t}k v EX 1 EX 2 -> OK
+             TTL {t}k -> (2)
              SET k v FOO -> ERR syntax error
              SET k -> ERR wrong number of arguments for 'set' command
              GET k -> v
