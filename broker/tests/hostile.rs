@@ -197,9 +197,9 @@ fn a_client_that_does_not_read_is_cut_off() {
     for _ in 0..40 {
         lazy.send(11, &fetch_request("t", 0, 0, 0, 16 << 20));
     }
-    let begun = std::time::Instant::now();
+    let deadline = runtime::time::now() + DEADLINE;
     while lazy.stream.write(&[0]).is_ok() {
-        assert!(begun.elapsed() < DEADLINE, "still connected");
+        assert!(runtime::time::now() < deadline, "still connected");
         assert_eq!(good.call(0, &ApiVersionsRequest::default()).error_code, 0);
     }
     broker.stop();

@@ -206,7 +206,7 @@ impl Coordinator {
             .collect::<Vec<_>>();
         for topic in gone {
             let this = self.clone();
-            // Should it fail, the next change of the table tries again.
+            // Should it fail, the next deletion or start tries again.
             runtime::spawn(async move { this.change(Action::ForgetTopic { topic }).await });
         }
     }

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use ops::Stop;
@@ -30,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) connections: AtomicUsize,
     /// Bytes of requests that are arriving or being answered, and of records on their way to clients.
     pub(crate) buffered_bytes: AtomicUsize,
+    /// Shards whose disk has no room for more of their log.
+    pub(crate) full_shards: Box<[AtomicBool]>,
 }
 
 impl Shared {
@@ -126,10 +128,14 @@ impl Core {
         if topics.version() < self.topics.borrow().version() {
             return;
         }
-        *self.topics.borrow_mut() = topics.clone();
+        let before = self.topics.replace(topics.clone());
+        let is_gone = before.iter().any(|topic| topics.get(&topic.name).is_none());
         let shards: Vec<Rc<Shard>> = self.shards.borrow().values().cloned().collect();
         for shard in shards {
             shard.adopt(topics);
+            if is_gone {
+                shard.coordinator.forget_missing_topics(topics);
+            }
         }
     }
 }

@@ -4,10 +4,13 @@
 //! checkpoint, then the entries leave the write-ahead log. A sync that fails ends the broker: what the kernel holds of
 //! the file afterwards can't be trusted, and the write-ahead log still has everything.
 
+use std::pin::pin;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::{Either, select};
 use runtime::{fs, time};
 
 use super::partition::{Partition, log_group};
@@ -37,13 +40,17 @@ pub(crate) async fn run(shard: Rc<Shard>) -> Result<(), Error> {
     let mut next_sync = time::now() + sync_every;
     let mut next_retention = time::now() + retention_every;
     while !shard.shared.stop.is_requested() {
-        let woken = time::deadline(next_sync.min(next_retention), shard.flush.notified()).await.is_ok();
+        let waiting = pin!(time::deadline(next_sync.min(next_retention), shard.flush.notified()));
+        let stopped = pin!(shard.shared.stop.requested());
+        let woken = matches!(select(waiting, stopped).await, Either::Left((Ok(()), _)));
         if woken && shard.unwritten_bytes.get() < UNWRITTEN_BYTES_MAX / 8 {
             time::sleep(GATHER).await;
         }
         write_dirty(&shard).await;
         let now = time::now();
         if now >= next_sync {
+            let is_full = shard.log.stats().no_space.is_some();
+            shard.shared.full_shards[shard.id].store(is_full, Ordering::Relaxed);
             sync(&shard).await?;
             next_sync = later(now, sync_every);
         }

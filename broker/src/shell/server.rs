@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{Either, select, try_join_all};
@@ -68,6 +68,7 @@ impl Server {
         let (lock, layout) = runtime::block_on(&runtime::Options::default(), prepare)
             .map_err(|source| Error::Core { core: 0, source })??;
         let (host, port) = self.advertised;
+        let full_shards = (0..layout.shards).map(|_| AtomicBool::new(false)).collect();
         let shared = Arc::new(Shared {
             identity: Identity {
                 node_id: self.config.node_id,
@@ -83,6 +84,16 @@ impl Server {
             started: time::now(),
             connections: AtomicUsize::new(0),
             buffered_bytes: AtomicUsize::new(0),
+            full_shards,
+        });
+        let checked = shared.clone();
+        service.add_check("log", move || {
+            match checked.full_shards.iter().any(|full| full.load(Ordering::Relaxed)) {
+                true => {
+                    Err("the disk is full: batches and offsets are refused until there is space".to_owned())
+                }
+                false => Ok(()),
+            }
         });
         let (senders, receivers): (Vec<MailSender<Mail>>, Vec<MailReceiver<Mail>>) =
             (0..cores).map(|_| mailbox(MAILBOX_CAPACITY)).unzip();

@@ -162,7 +162,6 @@ impl Shard {
                 self.condemned.borrow_mut().push(partition);
             }
         }
-        self.coordinator.forget_missing_topics(topics);
     }
 
     /// Takes produced batches, in order; each ticket says what became of one.
