@@ -47,8 +47,9 @@ fn sighup_reads_the_zones_again_and_keeps_the_old_ones_when_they_are_wrong() {
     assert!(!has("new.mysite.com."));
 
     let hang_up = || {
-        let kill =
-            std::process::Command::new("kill").args(["-HUP", &std::process::id().to_string()]).status();
+        let kill = std::process::Command::new("sh")
+            .args(["-c", &format!("kill -HUP {}", std::process::id())])
+            .status();
         assert!(kill.unwrap().success());
     };
     write(&path, &format!("{ZONE}new A 192.0.2.5\n"));

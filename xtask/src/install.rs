@@ -23,6 +23,10 @@ const PROGRAMS: [(&str, &str); 12] = [
     ("wrk", "wrk"),
 ];
 
+/// Compared with cachesrv. Its package also starts it, on cachesrv's port, where there is a systemd to start it: there it is
+/// not installed, and the comparison left out.
+const MEMCACHED: (&str, &str) = ("memcached", "memcached");
+
 /// The Python packages, pinned.
 const REQUIREMENTS: &str = "verify/e2e/clients/requirements.txt";
 
@@ -31,8 +35,10 @@ const REQUIREMENTS: &str = "verify/e2e/clients/requirements.txt";
 /// # Errors
 /// When they can't be installed; the line says what to install by hand.
 pub(crate) fn programs(root: &Path) -> Result<(), String> {
+    let would_start = Path::new("/run/systemd/system").exists();
+    let wanted = PROGRAMS.iter().chain((!would_start).then_some(&MEMCACHED));
     let mut packages: Vec<&str> =
-        PROGRAMS.iter().filter(|(program, _)| !is_on_path(program)).map(|(_, package)| *package).collect();
+        wanted.filter(|(program, _)| !is_on_path(program)).map(|(_, package)| *package).collect();
     // A Python without its venv module makes no folder for packages.
     if is_on_path("python3") && output(root, "python3", &["-c", "import venv, ensurepip"]).is_err() {
         packages.push("python3-venv");
