@@ -3,7 +3,7 @@
 #
 #   verify/fuzz/run.sh [--seconds N] [--jobs N] [--seed N] [TARGET ...]
 #
-# Builds every target once with coverage counters, then runs each for N seconds (30), N of them at a time (2): all of
+# Builds every target once with coverage counters, then runs each for --seconds (30), --jobs of them at a time (2): all of
 # src/bin/fuzz_*.rs, or the named ones without their prefix. A seed makes a run begin as another with the same seed did; without
 # one every run is new. What libFuzzer learns is kept in $CARGO_TARGET_DIR/fuzz/corpus
 # and used again; corpus/ beside this script holds the seeds. Exit code 0: nothing found. 1: a crash, with the path of its

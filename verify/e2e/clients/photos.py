@@ -56,8 +56,8 @@ def wait(url, *locations):
                 if answer.status == 200:
                     assert answer.headers["Content-Type"].startswith("image/"), answer.headers
                     assert "max-age" in answer.headers["Cache-Control"], answer.headers
-                    if body[:4] == b"\x89PNG":
-                        assert struct.unpack(">II", body[16:24]) == (200, 150), "the size asked for"
+                    assert body[:4] == b"\x89PNG", "the format that was sent"
+                    assert struct.unpack(">II", body[16:24]) == (200, 150), "the size asked for"
                     break
                 assert answer.status == 202 and b"failed" not in body, body
             if time.monotonic() > deadline:
