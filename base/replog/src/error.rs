@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::{GroupId, Index, Term};
+use crate::{GroupId, Index, NodeId, Term};
 
 /// An error of the log.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +45,50 @@ pub enum Error {
         index: Index,
         /// The group's last entry.
         last: Index,
+    },
+    /// This node does not lead the group.
+    #[error("group {group} is led by {}", leader.map_or("nobody known".to_owned(), |node| format!("node {node}")))]
+    NotLeader {
+        /// The group.
+        group: GroupId,
+        /// Who does, as far as this node knows.
+        leader: Option<NodeId>,
+    },
+    /// The node has lost the leadership before it knew what became of a proposal or a read. The proposal may be
+    /// committed yet.
+    #[error("group {group} has changed its leader: the outcome is not known")]
+    Unknown {
+        /// The group.
+        group: GroupId,
+    },
+    /// Another entry was committed in the place of the proposal.
+    #[error("another entry of group {group} took the place of entry {index}")]
+    Lost {
+        /// The group.
+        group: GroupId,
+        /// Where the proposal would have been.
+        index: Index,
+    },
+    /// It can't be done in the state that the group is in.
+    #[error("group {group}: {why}")]
+    Refused {
+        /// The group.
+        group: GroupId,
+        /// Why not.
+        why: String,
+    },
+    /// A state machine has less than what its log has already given up.
+    #[error(
+        "group {group}: the state machine has everything up to entry {durable}, and the log begins behind {truncated}: \
+         restore the data folder from one copy, or make this node a new member"
+    )]
+    Behind {
+        /// The group.
+        group: GroupId,
+        /// What the state machine has.
+        durable: Index,
+        /// Where the log begins.
+        truncated: Index,
     },
     /// The log was closed.
     #[error("the log is closed")]

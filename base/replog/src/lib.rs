@@ -1,30 +1,39 @@
-//! An ordered log that survives power loss: the one under the database and the broker.
+//! The replicated log under the database and the broker: what it has answered survives power loss and a lost machine.
 //!
 //! ```text
-//! propose(group, bytes) ──> queue ──> one write and sync for all that wait ──> on_commit(index) ──> waiters
+//! propose(group, entry) ──> log on disk (one per core, one sync for all that wait) ──> majority ──> apply ──> answer
 //! ```
 //!
-//! Today a log is one stream of segment files on one node; replication comes under the same API. docs/formats/wal.md
-//! gives the files byte by byte.
+//! There are two ways in. [`Replicas`] is a node's part in replicated groups, each with a [`StateMachine`]; a node alone is
+//! a cluster of one, by the same code. [`Log`] is what lies beneath: one stream of segment files, without peers, for as
+//! long as its users have not moved. docs/formats/wal.md gives the files byte by byte.
 //!
 //! What always holds:
-//! - **What is committed is on disk**: [`Log::committed`], [`Log::on_commit`] and [`Log::wait_committed`] speak only
-//!   of entries that survive power loss.
-//! - Entries are in the log in the order of the calls to [`Log::propose`], across groups too; the indexes of a group
-//!   begin at 1 and have no gaps.
+//! - **What is answered stays**: [`Proposal::applied`] resolves when an entry is durable on a majority, and
+//!   [`Log::wait_committed`] when it is on disk. Otherwise there is an error, or no answer.
+//! - There is one leader per group and term; what is applied is the same everywhere, in the same order.
+//! - A read that [`Replicas::read`] lets pass sees everything that was answered before it: by the leader's lease, which
+//!   is measured on a clock that goes on while the host sleeps, or by asking a majority.
 //! - While one write is in flight, proposals gather; the next write takes them all. There is no timer.
-//! - Nothing damaged is passed over: [`Log::open`] cuts only a tail that was never wholly written, and refuses
-//!   everything else with the file, the place and what to do. [`repair`] gives up what is lost, when told to.
+//! - Nothing damaged is passed over: opening cuts only a tail that was never wholly written, and refuses everything else
+//!   with the file, the place and what to do. [`repair`] gives up what is lost, when told to; votes survive that.
 //! - A write or sync that fails ends the process, with a message and exit code 70. It is never tried again: what the
 //!   kernel holds of the file afterwards can't be trusted.
 //! - A full disk is met when a segment is made ready ahead of time, never by an entry that was taken.
+//! - Nobody who speaks for another cluster, another node or another version is heard, and each is told why.
 //!
-//! What it leaves out: what entries mean, and keeping them. Once an entry is committed, the log holds it on disk only;
-//! a state machine keeps its own copy and says with [`Log::truncate`] when it has that in durable storage of its own.
-//! Entries of up to 16 MiB and a little travel inside the stream; placing large ones elsewhere comes later.
+//! What it leaves out: what entries mean, and keeping them (a state machine reports with [`Replicas::truncate`] what it has
+//! made durable itself); who belongs to the cluster and where groups live. And what is still to come:
+//! - repair of damaged entries from the peers: a damaged log is refused, replicated or not, and a node with a cut log is to
+//!   be made a new member;
+//! - payloads placed outside of the stream; entries of up to 16 MiB and a little travel inside;
+//! - TLS between peers: they are to be on a network of their own, as a node's number is believed;
+//! - a bound on the memory of all groups of a core together (each has its own), and bytes of frames sent without a copy;
+//! - a group that leaves a node for good: its records stay in the log, and its state machine's files with their owner;
+//! - resuming a snapshot after the *receiver* has restarted: it begins anew.
 //!
-//! The map: [`limits`] holds every bound; `core` decides (formats, recovery, batches, which segments are needed) and
-//! touches no file; `shell` moves the bytes.
+//! The map: [`limits`] holds every bound; `core` decides (formats, recovery, batches, which segments are needed; consensus;
+//! what peers say) and touches no file; `shell` moves the bytes, `shell/node` those of replicated groups.
 //!
 //! ```no_run
 //! use replog::{GroupId, Log, Options};
@@ -57,4 +66,7 @@ pub use error::Error;
 pub use ids::{GroupId, Index, NodeId, Term};
 pub use recovered::Recovered;
 pub use shell::log::{Log, Options, Stats};
+pub use shell::node::{
+    NodeCore, NodeOptions, Pending, Proposal, Replicas, Role, SnapshotSink, SnapshotSource, StateMachine,
+};
 pub use shell::repair::{Repair, repair};

@@ -60,6 +60,42 @@ pub const APPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of entries that a group keeps in memory, whoever may still need them. Beyond: who is behind gets a snapshot.
 pub const GROUP_MEMORY_BYTES_MAX: usize = 128 * 1024 * 1024;
 
+/// Bytes of a frame's body: the largest entry, or all that is put together, and their heads.
+pub const FRAME_BYTES_MAX: usize = ENTRY_BYTES_MAX + 2 * APPEND_BYTES_MAX;
+
+/// Bytes of a frame above which nothing more is put into it.
+pub const FRAME_BYTES_ENOUGH: usize = 256 * 1024;
+
+/// Bytes that wait to be sent to one node by one stream. Beyond: messages are dropped, and the node is probed.
+pub const PEER_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Batches of items that wait for one core. Beyond: they are dropped, as if the network had lost them.
+pub const INBOX_MAX: usize = 4096;
+
+/// Connections from peers that a core serves at once. Beyond: closed.
+pub const PEER_CONNECTIONS_MAX: usize = 1024;
+
+/// Bytes of a piece of a snapshot.
+pub const PIECE_BYTES: usize = 512 * 1024;
+
+/// Snapshots on their way from one core at once. Beyond: later ones wait for another request.
+pub const SNAPSHOTS_MAX: usize = 8;
+
+/// How long a piece of a snapshot waits for its answer before it is sent again.
+pub const PIECE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often a piece is sent before the snapshot is given up.
+pub const PIECE_TRIES: u32 = 10;
+
+/// How long a greeting, or a connection, may take.
+pub const HELLO_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long the kernel may take nothing of what is sent to a peer before the connection is given up.
+pub const SEND_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long to wait before another try to connect to a peer: at first, and at most.
+pub const RECONNECT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
 /// The largest entry, in bytes, in a log with segments of `segment_bytes`: half a segment at most.
 pub fn entry_bytes_max(segment_bytes: u64) -> usize {
     let half = usize::try_from(segment_bytes / 2).unwrap_or(usize::MAX);

@@ -1,9 +1,9 @@
 //! The log without its disk: formats, decisions, bookkeeping, consensus. No files, no clock, no futures.
 
 pub(crate) mod batch;
-#[allow(dead_code, reason = "the shell that drives it follows")]
 pub(crate) mod consensus;
 pub(crate) mod format;
+pub(crate) mod peers;
 pub(crate) mod recovery;
 pub(crate) mod scan;
 pub(crate) mod stream;

@@ -91,6 +91,8 @@ pub(crate) struct Stream {
     news: BTreeMap<GroupId, News>,
     /// Bytes that it takes.
     news_bytes: usize,
+    /// Hard states in which only the commit is new.
+    commits: BTreeMap<GroupId, HardState>,
     /// How many groups are replicated.
     replicated: usize,
     sealed: bool,
@@ -191,6 +193,7 @@ impl Stream {
             durable,
             news: BTreeMap::new(),
             news_bytes: 0,
+            commits: BTreeMap::new(),
             replicated,
             sealed,
             next: Next::Making,
@@ -227,12 +230,26 @@ impl Stream {
         let known = self.groups.entry(group).or_default();
         let was_replicated = known.is_replicated();
         known.hard_state = state;
+        self.commits.remove(&group);
         self.replicated += usize::from(known.is_replicated() && !was_replicated);
         self.push(Record::HardState { group, state })
     }
 
+    /// As [`set_hard_state`](Stream::set_hard_state), where only the commit has moved on: it is written along with whatever
+    /// comes next.
+    pub(crate) fn set_commit(&mut self, group: GroupId, state: HardState) {
+        self.groups.entry(group).or_default().hard_state = state;
+        self.commits.insert(group, state);
+    }
+
+    /// Has commits written that would only have gone along.
+    pub(crate) fn flush_commits(&mut self) {
+        for (group, state) in std::mem::take(&mut self.commits) {
+            self.set_hard_state(group, state);
+        }
+    }
+
     /// The members of a group, from an index on that is durable here.
-    #[allow(dead_code, reason = "the shell of a member follows")]
     pub(crate) fn set_members(&mut self, group: GroupId, since: Index, members: Members) {
         self.change(group, |state, news| {
             state.state.members = (since, members);
@@ -242,7 +259,6 @@ impl Stream {
 
     /// The state machine of the group has a snapshot in durable storage of its own: the log begins anew behind it. What
     /// waits of the group's entries is dropped.
-    #[allow(dead_code, reason = "the shell of a member follows")]
     pub(crate) fn restore(&mut self, group: GroupId, snapshot: &SnapshotMeta) -> Ticket {
         self.change(group, |state, news| {
             (state.last, state.committed) = (snapshot.index, snapshot.index);
@@ -293,6 +309,11 @@ impl Stream {
         if bytes > max {
             return Err(Refusal::TooLarge { max });
         }
+        self.room_for(bytes)
+    }
+
+    /// As [`place_for`](Stream::place_for), of several entries together.
+    pub(crate) fn room_for(&self, bytes: usize) -> Result<(), Refusal> {
         if self.proposed_bytes > 0 && self.proposed_bytes + RECORD_HEAD_BYTES + bytes > PROPOSED_BYTES_MAX {
             return Err(Refusal::Full);
         }
@@ -602,6 +623,18 @@ impl Stream {
             body_bytes += bytes;
             flight.entry_bytes += bytes;
             self.queued_bytes -= bytes;
+            flight.note(&record);
+            records.push(record);
+        }
+        // What they call committed is in this batch, or in one before.
+        while self.queue.is_empty() && flight.entries > 0 {
+            let Some((group, state)) = self.commits.pop_first() else { break };
+            let record = Record::HardState { group, state };
+            if !fits(body_bytes + record.encoded_len()) {
+                self.commits.insert(group, state);
+                break;
+            }
+            body_bytes += record.encoded_len();
             flight.note(&record);
             records.push(record);
         }

@@ -181,7 +181,6 @@ impl Log {
     }
 
     /// Changes the log directly: what a member of replicated groups does. The log writes it, as long as it is open.
-    #[allow(dead_code, reason = "the shell of a member follows")]
     pub(crate) fn with_stream<T>(&self, change: impl FnOnce(&mut Stream) -> T) -> T {
         let shared = &self.handle.shared;
         let changed = change(&mut shared.stream.borrow_mut());
@@ -189,22 +188,26 @@ impl Log {
         changed
     }
 
-    /// Whether an entry of this many bytes would be taken now.
+    /// Whether an entry of `bytes` would be taken now, beside `waiting` bytes of others that are not queued yet.
     ///
     /// # Errors
     /// Those of [`Log::propose`].
-    #[allow(dead_code, reason = "the shell of a member follows")]
-    pub(crate) fn has_place_for(&self, bytes: usize) -> Result<(), Error> {
+    pub(crate) fn has_place_for(&self, bytes: usize, waiting: usize) -> Result<(), Error> {
         let shared = &self.handle.shared;
         if shared.life.get() != Life::Open {
             return Err(Error::Closed);
         }
-        let place = shared.stream.borrow().place_for(bytes);
+        let stream = shared.stream.borrow();
+        let place = stream.place_for(bytes).and_then(|()| stream.room_for(bytes + waiting));
         place.map_err(|refusal| shared.refused(refusal, bytes))
     }
 
+    /// Whether entries of so many bytes together would be taken now.
+    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
+        self.handle.shared.stream.borrow().room_for(bytes).is_ok()
+    }
+
     /// Has `callback` called whenever more has become durable, with all of it that goes by tickets.
-    #[allow(dead_code, reason = "the shell of a member follows")]
     pub(crate) fn on_durable(&self, callback: impl Fn(Ticket) + 'static) {
         *self.handle.shared.on_durable.borrow_mut() = Some(Rc::new(callback));
     }
@@ -299,6 +302,7 @@ impl Log {
     pub async fn close(&self) -> Result<(), Error> {
         let shared = &self.handle.shared;
         if shared.life.get() == Life::Open {
+            shared.stream.borrow_mut().flush_commits();
             shared.life.set(Life::Closing);
             shared.work.notify_one();
             shared.room.notify_all();

@@ -4,6 +4,8 @@ mod buffers;
 mod fatal;
 mod folder;
 pub(crate) mod log;
+pub(crate) mod node;
+mod once;
 mod open;
 pub(crate) mod repair;
 mod waiters;

@@ -135,8 +135,9 @@ impl Node {
                 members: disk.members.clone(),
                 applied,
                 entries: disk.entries.clone(),
+                terms: Default::default(),
             };
-            consensus.start(*id, start, clock);
+            consensus.start(*id, &start, clock);
         }
         self.consensus = Some(consensus);
     }

@@ -66,16 +66,10 @@ struct Pending {
 }
 
 impl Group {
-    pub(super) fn start(id: GroupId, settings: &Settings, start: Start, now: Duration) -> Group {
+    pub(super) fn start(id: GroupId, settings: &Settings, start: &Start, now: Duration) -> Group {
         let alone = start.members.1.is_alone(settings.node);
-        let hard_state = RaftHardState {
-            term: start.hard_state.term.0,
-            vote: start.hard_state.vote.0,
-            commit: start.hard_state.commit.0,
-            ..RaftHardState::default()
-        };
         let heard_of_others = start.hard_state.term.0 > 0 && !alone;
-        let store = Store::new(start.base, hard_state.clone(), start.members, &start.entries);
+        let store = Store::new(start);
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let raw = RawNode::new(&raft_config(settings, start.applied), store, &logger)
             .expect("the settings were checked, and the store gives no errors");
@@ -85,7 +79,7 @@ impl Group {
             lease: Lease::new(settings.lease()),
             raw,
             pending: VecDeque::new(),
-            given: hard_state,
+            given: start.hard_state.to_raft(),
             role: Role::default(),
             handed_out: start.applied,
             proposed: Vec::new(),
@@ -118,6 +112,15 @@ impl Group {
 
     pub(super) fn members(&self) -> &Members {
         &self.raw.store().members().1
+    }
+
+    pub(super) fn term_of(&self, index: Index) -> Option<Term> {
+        self.raw.store().known_term_of(index)
+    }
+
+    /// Entries up to `through` are not needed here any more, on disk either.
+    pub(super) fn truncated(&mut self, through: Index) {
+        self.raw.mut_store().truncate(through);
     }
 
     pub(super) fn committed(&self) -> Index {
@@ -374,6 +377,10 @@ impl Group {
         let snapshot = SnapshotMeta { index, term, members };
         store.set_snapshot(snapshot.clone());
         Some(snapshot)
+    }
+
+    pub(super) fn forget_snapshot(&mut self) {
+        self.raw.mut_store().forget_snapshot();
     }
 
     /// The snapshot that was on its way to `to` has arrived, or will not.

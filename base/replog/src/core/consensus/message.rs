@@ -72,6 +72,11 @@ impl Message {
             .then(|| SnapshotMeta::from_raft(self.raft.get_snapshot()))
     }
 
+    /// Whether it brings entries.
+    pub(crate) fn has_entries(&self) -> bool {
+        !self.raft.entries.is_empty()
+    }
+
     pub(super) fn kind(&self) -> MessageType {
         self.raft.get_msg_type()
     }
@@ -79,13 +84,6 @@ impl Message {
     /// Whether it is a vote request of a node that was asked to take over.
     pub(super) fn is_transfer(&self) -> bool {
         self.raft.context == CAMPAIGN_TRANSFER
-    }
-
-    /// Bytes of the encoded message.
-    pub(crate) fn encoded_len(&self) -> usize {
-        let raft = &self.raft;
-        let entries = |entry: &eraftpb::Entry| ENTRY_HEAD_BYTES + entry.data.len().max(entry.context.len());
-        HEAD_BYTES + CONTEXT_BYTES_MAX + raft.entries.iter().map(entries).sum::<usize>()
     }
 
     /// Appends the message's bytes.

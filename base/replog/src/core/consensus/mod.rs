@@ -32,12 +32,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-#[allow(unused_imports, reason = "the shell that drives it follows")]
 pub(crate) use entry::{Entry, Kind};
 use group::Group;
 pub use membership::{Change, Members};
 pub(crate) use message::{Message, SnapshotMeta};
 
+use crate::core::terms::Terms;
 use crate::{GroupId, Index, NodeId, Term};
 
 /// How this node takes part.
@@ -99,6 +99,17 @@ pub(crate) struct HardState {
     pub(crate) commit: Index,
 }
 
+impl HardState {
+    fn to_raft(self) -> raft::eraftpb::HardState {
+        raft::eraftpb::HardState {
+            term: self.term.0,
+            vote: self.vote.0,
+            commit: self.commit.0,
+            ..Default::default()
+        }
+    }
+}
+
 /// A group as it was found.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Start {
@@ -111,6 +122,8 @@ pub(crate) struct Start {
     /// membership entry that `members` does not know of.
     pub(crate) applied: Index,
     pub(crate) entries: Vec<Entry>,
+    /// The terms of entries that are on disk and not among `entries`.
+    pub(crate) terms: Terms,
 }
 
 /// Why something was not taken.
@@ -239,12 +252,13 @@ impl Consensus {
     }
 
     /// Takes part in a group.
-    pub(crate) fn start(&mut self, id: GroupId, start: Start, now: Duration) {
+    pub(crate) fn start(&mut self, id: GroupId, start: &Start, now: Duration) {
         let group = Group::start(id, &self.settings, start, now);
         assert!(self.groups.insert(id, group).is_none(), "group {id} was started twice");
         self.touch(id);
     }
 
+    #[cfg(test)]
     pub(crate) fn role(&self, group: GroupId) -> Option<Role> {
         self.groups.get(&group).map(Group::role)
     }
@@ -253,15 +267,27 @@ impl Consensus {
         self.groups.get(&group).map(Group::members)
     }
 
+    /// Entries of the group up to `through` are not needed here any more; gives the term of the last of them. `None`: they
+    /// were not needed before.
+    pub(crate) fn truncate(&mut self, group: GroupId, through: Index) -> Option<Term> {
+        let member = self.groups.get_mut(&group)?;
+        let term = member.term_of(through);
+        member.truncated(through);
+        term
+    }
+
+    #[cfg(test)]
     pub(crate) fn committed(&self, group: GroupId) -> Index {
         self.groups.get(&group).map(Group::committed).unwrap_or_default()
     }
 
+    #[cfg(test)]
     pub(crate) fn last(&self, group: GroupId) -> Index {
         self.groups.get(&group).map(Group::last).unwrap_or_default()
     }
 
     /// How many groups are quiet.
+    #[cfg(test)]
     pub(crate) fn quiet(&self) -> usize {
         self.groups.len() - self.awake.len()
     }
@@ -327,6 +353,13 @@ impl Consensus {
     /// The state machine has a snapshot at `index`. `None`: it is too old already.
     pub(crate) fn snapshot_made(&mut self, group: GroupId, index: Index) -> Option<SnapshotMeta> {
         self.groups.get_mut(&group)?.snapshot_made(index)
+    }
+
+    /// The snapshot that was made last is not there any more.
+    pub(crate) fn forget_snapshot(&mut self, group: GroupId) {
+        if let Some(member) = self.groups.get_mut(&group) {
+            member.forget_snapshot();
+        }
     }
 
     /// A snapshot that was on its way has arrived, or will not.

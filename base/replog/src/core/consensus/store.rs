@@ -13,9 +13,11 @@ use std::collections::VecDeque;
 use raft::eraftpb::{self, HardState};
 use raft::{Error, GetEntriesContext, RaftState, Result, Storage, StorageError};
 
+use super::Start;
 use super::entry::Entry;
 use super::membership::Members;
 use super::message::SnapshotMeta;
+use crate::core::terms::Terms;
 use crate::{Index, NodeId, Term};
 
 /// Counted for an entry beside its bytes.
@@ -27,6 +29,8 @@ pub(super) struct Store {
     base: (Index, Term),
     entries: VecDeque<eraftpb::Entry>,
     bytes: usize,
+    /// The terms of all entries that the disk may have, those that are not here any more among them.
+    terms: Terms,
     start: HardState,
     /// Members, with the index from which on they are valid; ascending, never empty.
     members: VecDeque<(Index, Members)>,
@@ -37,22 +41,19 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub(super) fn new(
-        base: (Index, Term),
-        start: HardState,
-        members: (Index, Members),
-        entries: &[Entry],
-    ) -> Store {
+    pub(super) fn new(start: &Start) -> Store {
         let mut store = Store {
-            base,
+            base: start.base,
             entries: VecDeque::new(),
             bytes: 0,
-            start,
-            members: VecDeque::from([members]),
+            terms: start.terms.clone(),
+            start: start.hard_state.to_raft(),
+            members: VecDeque::from([start.members.clone()]),
             snapshot: None,
             wanted: Cell::new(None),
         };
-        store.append(&entries.iter().map(Entry::to_raft).collect::<Vec<_>>());
+        store.terms.set(start.base.0, start.base.1);
+        store.append(&start.entries.iter().map(Entry::to_raft).collect::<Vec<_>>());
         store
     }
 
@@ -78,6 +79,16 @@ impl Store {
         self.entries.get(usize::try_from(at).ok()?).map(|entry| Term(entry.term))
     }
 
+    /// As [`term_of`](Store::term_of), of older entries too, back to the last that was truncated.
+    pub(super) fn known_term_of(&self, index: Index) -> Option<Term> {
+        if index > self.last() { None } else { self.terms.at(index) }
+    }
+
+    /// Forgets the terms of entries in front of `index`.
+    pub(super) fn truncate(&mut self, index: Index) {
+        self.terms.forget_before(index);
+    }
+
     /// Puts entries behind what is there, or in place of its end.
     pub(super) fn append(&mut self, entries: &[eraftpb::Entry]) {
         let Some(first) = entries.first() else { return };
@@ -88,6 +99,7 @@ impl Store {
             self.bytes -= cost(&dropped);
         }
         self.bytes += entries.iter().map(cost).sum::<usize>();
+        entries.iter().for_each(|entry| self.terms.set(Index(entry.index), Term(entry.term)));
         self.entries.extend(entries.iter().cloned());
     }
 
@@ -96,6 +108,7 @@ impl Store {
         self.base = (snapshot.index, snapshot.term);
         self.entries.clear();
         self.bytes = 0;
+        self.terms.restart(snapshot.index, snapshot.term);
         self.members = VecDeque::from([(snapshot.index, snapshot.members.clone())]);
         self.snapshot = None;
     }
@@ -149,6 +162,10 @@ impl Store {
 
     pub(super) fn set_snapshot(&mut self, snapshot: SnapshotMeta) {
         self.snapshot = Some(snapshot);
+    }
+
+    pub(super) fn forget_snapshot(&mut self) {
+        self.snapshot = None;
     }
 
     /// Takes the wish for a snapshot: for whom, and how new at least.

@@ -1,0 +1,623 @@
+//! A node's part in replicated groups: per core a log, the consensus of its groups, and their state machines.
+//!
+//! ```text
+//! propose, read ──> consensus ──(end of turn)──> peers · log ──(durable)──> consensus ──> apply, answer
+//! ```
+//!
+//! Always holds: everything that happens in a turn is taken together; messages that promise something leave after what
+//! they promise is durable; state machines are called in order, and never while anything here is borrowed, so they may
+//! call back.
+//!
+//! The map: [`peer`] sends, [`accept`] receives, [`turn`] does what consensus asks for, [`snapshots`] moves snapshots,
+//! [`machine`] is what an owner implements.
+
+mod accept;
+mod machine;
+mod peer;
+mod snapshots;
+mod turn;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use runtime::JoinHandle;
+use runtime::net::{Address, BoundListener, ListenOptions};
+use runtime::sync::{MailReceiver, Notify, mailbox};
+use runtime::time;
+
+use self::accept::{Door, Inbound, Routes};
+pub use self::machine::{Pending, Role, SnapshotSink, SnapshotSource, StateMachine};
+use self::peer::Peer;
+use self::snapshots::{Arriving, Leaving};
+use crate::core::consensus::{
+    self, Change, Consensus, Entry, Members, Read, ReadTicket, Refused, Settings, SnapshotMeta,
+};
+use crate::core::recovery::GroupState;
+use crate::core::stream::Ticket;
+use crate::limits;
+use crate::shell::once::{Once, Setter, once};
+use crate::{Error, GroupId, Index, Log, NodeId, Options, Term};
+
+/// Where a group's log begins when it is founded: behind an entry that there never was, so that every member, the
+/// first ones too, has its members from a snapshot's position.
+const FOUNDED: (Index, Term) = (Index(1), Term(1));
+
+/// How a node takes part.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    /// This node.
+    pub node: NodeId,
+    /// The cluster's number: nodes of another are refused.
+    pub cluster: u64,
+    /// Where peers connect to. Absent: this node has none.
+    pub listen: Option<Address>,
+    /// Where the peers are, as far as known: see [`Replicas::set_peer`].
+    pub peers: BTreeMap<NodeId, Address>,
+    /// The unit of the next three.
+    pub tick: Duration,
+    /// Ticks between heartbeats.
+    pub heartbeat_ticks: u32,
+    /// Ticks without a leader until the first node campaigns; the last does after twice as many.
+    pub election_ticks: u32,
+    /// Ticks without work after which a group sends nothing more.
+    pub quiet_after_ticks: u32,
+    /// How much faster one node's clock may run than another's, in thousandths: a leader's lease ends so much sooner.
+    pub clock_drift_permille: u32,
+    /// Spreads elections.
+    pub seed: u64,
+    /// Bytes of entries that a group keeps in memory for members that are a little behind.
+    pub group_memory_bytes: usize,
+}
+
+impl NodeOptions {
+    /// Node `node` of cluster `cluster`, without peers; ticks of 50 ms, a heartbeat every two, an election after 8 to 15.
+    pub fn new(node: NodeId, cluster: u64) -> NodeOptions {
+        NodeOptions {
+            node,
+            cluster,
+            listen: None,
+            peers: BTreeMap::new(),
+            tick: Duration::from_millis(50),
+            heartbeat_ticks: 2,
+            election_ticks: 8,
+            quiet_after_ticks: 200,
+            clock_drift_permille: 10,
+            seed: 0,
+            group_memory_bytes: 4 * 1024 * 1024,
+        }
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let wrong = match () {
+            () if self.node == NodeId(0) => "node 0 is nobody: number nodes from 1 on",
+            () if self.heartbeat_ticks == 0 || self.election_ticks < self.heartbeat_ticks + 2 => {
+                "election_ticks: at least two more than heartbeat_ticks, which is at least 1"
+            }
+            () if self.tick < Duration::from_millis(1) => "tick: at least 1 ms",
+            () if self.clock_drift_permille >= 500 => "clock_drift_permille: below 500",
+            () => return Ok(()),
+        };
+        Err(Error::Options(wrong.to_owned()))
+    }
+}
+
+/// A node that is bound and not running yet: what one of its cores needs.
+pub struct NodeCore {
+    options: NodeOptions,
+    core: usize,
+    listener: Option<BoundListener>,
+    inbox: MailReceiver<Inbound>,
+    routes: Arc<Routes>,
+}
+
+impl NodeCore {
+    /// Binds a node of so many cores; gives each its part.
+    ///
+    /// # Errors
+    /// [`Error::Options`]; [`Error::Io`] when the address can't be bound.
+    pub fn bind(options: &NodeOptions, cores: usize) -> Result<Vec<NodeCore>, Error> {
+        options.check()?;
+        let mut listeners = Vec::new();
+        if let Some(address) = &options.listen {
+            let bound = runtime::net::listen(address, cores, &ListenOptions::default());
+            let path = || PathBuf::from(address.to_string());
+            listeners = bound.map_err(|source| Error::Io { what: "listen on", path: path(), source })?;
+        }
+        let (senders, receivers): (Vec<_>, Vec<_>) = (0..cores).map(|_| mailbox(limits::INBOX_MAX)).unzip();
+        let routes = Arc::new(Routes { groups: RwLock::default(), inboxes: senders });
+        let mut listeners = listeners.into_iter();
+        let cores = receivers.into_iter().enumerate().map(|(core, inbox)| NodeCore {
+            options: options.clone(),
+            core,
+            listener: listeners.next(),
+            inbox,
+            routes: routes.clone(),
+        });
+        Ok(cores.collect())
+    }
+
+    /// Where peers connect to; port 0 has become a port.
+    pub fn address(&self) -> Option<Address> {
+        self.listener.as_ref().map(BoundListener::local_addr)
+    }
+}
+
+/// The groups of one core of a node. Clones share it; it lives on the core that opened it.
+#[derive(Clone)]
+pub struct Replicas {
+    shared: Rc<Shared>,
+}
+
+struct Shared {
+    node: NodeId,
+    cluster: u64,
+    boot: u64,
+    stream: u32,
+    core: usize,
+    election_timeout: Duration,
+    alive_every: Duration,
+    log: Log,
+    routes: Arc<Routes>,
+    consensus: RefCell<Consensus>,
+    groups: RefCell<BTreeMap<GroupId, Group>>,
+    peers: RefCell<BTreeMap<NodeId, Rc<Peer>>>,
+    /// When each node was last heard, and whether it was given up since.
+    heard: RefCell<BTreeMap<NodeId, (Duration, bool)>>,
+    /// What the log is writing, in order.
+    persisting: RefCell<VecDeque<(Ticket, GroupId, u64)>>,
+    /// Bytes of proposals and received entries that consensus has and the log has not yet.
+    on_the_way_bytes: Cell<usize>,
+    reads: RefCell<BTreeMap<(GroupId, ReadTicket), Vec<Outcome>>>,
+    leaving: RefCell<BTreeMap<(GroupId, NodeId), Rc<Leaving>>>,
+    work: Notify,
+    tasks: RefCell<Vec<JoinHandle<()>>>,
+}
+
+/// Tells what became of a proposal, or how far a read must see.
+type Outcome = Setter<Result<Index, Error>>;
+
+/// A group on this core.
+struct Group {
+    machine: Rc<RefCell<Box<dyn StateMachine>>>,
+    applied: Index,
+    /// What the machine had when the log was opened: it passes over entries up to here.
+    had: Index,
+    role: Role,
+    /// Who waits for what it has proposed, or for an index to be applied.
+    proposals: BTreeMap<Index, Vec<(Term, Outcome)>>,
+    waiting: BTreeMap<Index, Vec<Setter<()>>>,
+    arriving: Option<Arriving>,
+    /// The snapshot that was made last.
+    source: Option<(Index, Rc<dyn SnapshotSource>)>,
+    faulty: bool,
+}
+
+/// A proposal on its way.
+pub struct Proposal {
+    /// The place that it has if it is committed.
+    pub index: Index,
+    outcome: Once<Result<Index, Error>>,
+}
+
+impl Proposal {
+    /// Resolves when it is applied here.
+    ///
+    /// # Errors
+    /// [`Error::Lost`]: it will never be. [`Error::Unknown`]: it may be yet.
+    pub async fn applied(self) -> Result<Index, Error> {
+        self.outcome.await
+    }
+}
+
+impl Replicas {
+    /// Opens the log in `log.dir` and takes part in the groups that are in it; `make` gives each its state machine.
+    /// Committed entries are applied again before this resolves, those behind what the machine has.
+    ///
+    /// # Errors
+    /// Those of [`Log::open`]; [`Error::Behind`].
+    pub async fn open(
+        core: NodeCore,
+        log: Options,
+        mut make: impl FnMut(GroupId) -> Box<dyn StateMachine>,
+    ) -> Result<Replicas, Error> {
+        let NodeCore { options, core, listener, inbox, routes } = core;
+        let mut found: BTreeMap<GroupId, Recovering> = BTreeMap::new();
+        let memory = options.group_memory_bytes;
+        let (log, states) = Log::open_groups(log, |group, state, entry| {
+            let recovering = found.entry(group).or_insert_with(|| Recovering::new(state, make(group)));
+            recovering.take(&entry, memory);
+        })
+        .await?;
+        let shared = Rc::new(Shared::new(&options, core, log, routes));
+        let replicas = Replicas { shared };
+        for (group, state) in &states {
+            if state.state.members.1 == Members::default() && state.state.hard_state.term == Term(0) {
+                continue;
+            }
+            let recovering = found.remove(group).unwrap_or_else(|| Recovering::new(state, make(*group)));
+            replicas.shared.start(*group, recovering.finish(*group, state)?);
+        }
+        for (node, address) in &options.peers {
+            replicas.set_peer(*node, address.clone());
+        }
+        replicas.shared.run(&options, listener, inbox)?;
+        Ok(replicas)
+    }
+
+    /// Founds a group with these voters; done on each of them with the same members, before any of them is asked
+    /// anything. It does nothing where the group is known.
+    ///
+    /// # Errors
+    /// [`Error::TooManyGroups`]; [`Error::Refused`] when this node is not among them.
+    pub fn found(
+        &self,
+        group: GroupId,
+        members: Members,
+        machine: Box<dyn StateMachine>,
+    ) -> Result<(), Error> {
+        if !members.voters.contains(&self.shared.node) || members.all().len() > limits::MEMBERS_MAX {
+            let why = format!("node {} is no voter of it, or they are too many", self.shared.node);
+            return Err(Error::Refused { group, why });
+        }
+        if !self.admit(group)? {
+            return Ok(());
+        }
+        let hard_state = consensus::HardState { term: FOUNDED.1, commit: FOUNDED.0, ..Default::default() };
+        let snapshot = SnapshotMeta { index: FOUNDED.0, term: FOUNDED.1, members };
+        self.shared.log.with_stream(|stream| {
+            stream.restore(group, &snapshot);
+            stream.set_hard_state(group, hard_state)
+        });
+        let start = consensus::Start {
+            base: FOUNDED,
+            hard_state,
+            members: (FOUNDED.0, snapshot.members),
+            applied: FOUNDED.0,
+            ..Default::default()
+        };
+        self.shared.start(group, (start, machine));
+        Ok(())
+    }
+
+    /// Makes room for a group that this node is to become a member of: its leader adds it with [`Replicas::change`], and
+    /// sends what there is. It does nothing where the group is known.
+    ///
+    /// # Errors
+    /// [`Error::TooManyGroups`].
+    pub fn join(&self, group: GroupId, machine: Box<dyn StateMachine>) -> Result<(), Error> {
+        if self.admit(group)? {
+            self.shared.start(group, (consensus::Start::default(), machine));
+        }
+        Ok(())
+    }
+
+    fn admit(&self, group: GroupId) -> Result<bool, Error> {
+        if self.shared.groups.borrow().contains_key(&group) {
+            return Ok(false);
+        }
+        match self.shared.log.with_stream(|stream| stream.knows(group)) {
+            true => Ok(true),
+            false => Err(Error::TooManyGroups { max: self.shared.groups.borrow().len() }),
+        }
+    }
+
+    /// Where a peer is. Messages to nodes without an address are dropped.
+    pub fn set_peer(&self, node: NodeId, address: Address) {
+        let shared = &self.shared;
+        if node == shared.node {
+            return;
+        }
+        if let Some(peer) = shared.peers.borrow().get(&node) {
+            peer.set_address(address);
+            return;
+        }
+        let peer = Rc::new(Peer::new(node, address));
+        shared.peers.borrow_mut().insert(node, peer.clone());
+        shared.heard.borrow_mut().insert(node, (time::boot_clock(), false));
+        let task = runtime::spawn(peer::keep(shared.clone(), peer));
+        shared.tasks.borrow_mut().push(task);
+    }
+
+    /// Proposes an entry.
+    ///
+    /// # Errors
+    /// Nothing was taken: [`Error::NotLeader`], [`Error::Full`] (wait with [`Replicas::room`]), [`Error::ReadOnly`],
+    /// [`Error::TooLarge`], [`Error::Refused`], [`Error::Closed`].
+    pub fn propose(&self, group: GroupId, entry: impl Into<Bytes>) -> Result<Proposal, Error> {
+        let (shared, entry) = (&self.shared, entry.into());
+        let bytes = entry.len();
+        let on_the_way = shared.on_the_way_bytes.get();
+        shared.log.has_place_for(bytes, on_the_way)?;
+        let proposed = shared.consensus.borrow_mut().propose(group, entry);
+        let (index, term) = proposed.map_err(|refused| shared.refused(group, refused))?;
+        shared.on_the_way_bytes.set(on_the_way + bytes + crate::core::batch::RECORD_HEAD_BYTES);
+        Ok(shared.proposal(group, index, term))
+    }
+
+    /// Waits until [`Replicas::propose`] would not say [`Error::Full`] for want of room in the log.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn room(&self) -> Result<(), Error> {
+        while self.shared.on_the_way_bytes.get() > limits::PROPOSED_BYTES_MAX / 2 {
+            runtime::turn_end().await;
+        }
+        self.shared.log.room().await
+    }
+
+    /// Makes sure that everything that was committed when this was called is applied here; gives the index. The leader
+    /// answers at once under its lease, and otherwise asks a majority first.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`], [`Error::Unknown`] when leadership was lost meanwhile, [`Error::Refused`].
+    pub async fn read(&self, group: GroupId) -> Result<Index, Error> {
+        let shared = &self.shared;
+        let read = shared.consensus.borrow_mut().read(group, time::boot_clock());
+        let index = match read.map_err(|refused| shared.refused(group, refused))? {
+            Read::At(index) => index,
+            Read::Wait(ticket) => {
+                let (setter, read) = once();
+                shared.reads.borrow_mut().entry((group, ticket)).or_default().push(setter);
+                shared.work.notify_one();
+                read.await?
+            }
+        };
+        self.applied(group, index).await;
+        Ok(index)
+    }
+
+    /// Waits until the group's state machine has applied everything up to `index`.
+    pub async fn applied(&self, group: GroupId, index: Index) {
+        let waits = {
+            let mut groups = self.shared.groups.borrow_mut();
+            let Some(group) = groups.get_mut(&group).filter(|group| group.applied < index) else { return };
+            let (setter, waits) = once();
+            group.waiting.entry(index).or_default().push(setter);
+            waits
+        };
+        waits.await;
+    }
+
+    /// The part that this node has in the group. The default: the group is not here.
+    pub fn role(&self, group: GroupId) -> Role {
+        self.shared.groups.borrow().get(&group).map(|group| group.role).unwrap_or_default()
+    }
+
+    /// The group's members, as of what is applied here.
+    pub fn members(&self, group: GroupId) -> Option<Members> {
+        self.shared.consensus.borrow().members(group).cloned()
+    }
+
+    /// Changes the group's members, all at once or not at all. It resolves when the change is in force here.
+    ///
+    /// # Errors
+    /// Those of [`Replicas::propose`] and [`Proposal::applied`]; [`Error::Refused`] while another change is not finished.
+    pub async fn change(&self, group: GroupId, changes: &[Change]) -> Result<(), Error> {
+        let changed = self.shared.consensus.borrow_mut().change(group, changes);
+        let (index, term) = changed.map_err(|refused| self.shared.refused(group, refused))?;
+        self.shared.proposal(group, index, term).applied().await.map(drop)
+    }
+
+    /// Hands the group's leadership to another voter. It takes an election timeout at most, or does not come about.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`], [`Error::Refused`].
+    pub fn transfer(&self, group: GroupId, to: NodeId) -> Result<(), Error> {
+        let transferred = self.shared.consensus.borrow_mut().transfer(group, to);
+        self.shared.work.notify_one();
+        transferred.map_err(|refused| self.shared.refused(group, refused))
+    }
+
+    /// Says that the group's state machine has everything up to `through`, which is applied, in durable storage of its own.
+    ///
+    /// # Panics
+    /// When it is not applied.
+    pub fn truncate(&self, group: GroupId, through: Index) {
+        let Some(applied) = self.shared.groups.borrow().get(&group).map(|group| group.applied) else {
+            return;
+        };
+        assert!(through <= applied, "group {group} truncated through {through}, and {applied} is applied");
+        // One whose term is not known any more was truncated before.
+        let term = self.shared.consensus.borrow_mut().truncate(group, through);
+        if let Some(term) = term {
+            self.shared.log.with_stream(|stream| stream.truncate_at(group, through, term));
+        }
+    }
+
+    /// What the log has done.
+    pub fn stats(&self) -> crate::Stats {
+        self.shared.log.stats()
+    }
+
+    /// Takes nothing more, writes what was taken, and lets the folder go. Proposals that are not applied are not known to
+    /// be committed: [`Error::Unknown`].
+    ///
+    /// # Errors
+    /// Those of [`Log::close`].
+    pub async fn close(&self) -> Result<(), Error> {
+        self.shared.tasks.take().into_iter().for_each(JoinHandle::abort);
+        let groups: Vec<GroupId> = self.shared.groups.borrow().keys().copied().collect();
+        groups.into_iter().for_each(|group| self.shared.give_up_waiting(group, |_| true));
+        self.shared.log.close().await
+    }
+}
+
+/// A group while its log is read.
+struct Recovering {
+    machine: Box<dyn StateMachine>,
+    /// Entries up to here are committed, and no change of members is among them that is not in force.
+    floor: Index,
+    durable: Index,
+    kept: VecDeque<Entry>,
+    kept_bytes: usize,
+    base: (Index, Term),
+}
+
+impl Recovering {
+    fn new(state: &GroupState, machine: Box<dyn StateMachine>) -> Recovering {
+        let commit = state.state.hard_state.commit;
+        let before_change = state.changes.first().map_or(commit, |change| Index(change.0 - 1));
+        let durable = machine.durable();
+        let (base, floor) = (state.state.truncated, commit.min(before_change));
+        Recovering { machine, floor, durable, kept: VecDeque::new(), kept_bytes: 0, base }
+    }
+
+    fn take(&mut self, entry: &Entry, memory: usize) {
+        if entry.index <= self.floor && entry.index > self.durable && entry.kind == consensus::Kind::App {
+            self.machine.apply(entry.index, &entry.bytes);
+        }
+        self.kept_bytes += entry.bytes.len();
+        // A copy: it would keep its whole batch in memory.
+        let bytes = Bytes::copy_from_slice(&entry.bytes);
+        self.kept.push_back(Entry { bytes, ..*entry });
+        while self.kept_bytes > memory && self.kept.front().is_some_and(|oldest| oldest.index <= self.floor) {
+            let Some(oldest) = self.kept.pop_front() else { return };
+            self.kept_bytes -= oldest.bytes.len();
+            self.base = (oldest.index, oldest.term);
+        }
+    }
+
+    fn finish(
+        self,
+        group: GroupId,
+        state: &GroupState,
+    ) -> Result<(consensus::Start, Box<dyn StateMachine>), Error> {
+        let truncated = state.truncated();
+        if self.durable < truncated && truncated > FOUNDED.0 {
+            return Err(Error::Behind { group, durable: self.durable, truncated });
+        }
+        let start = consensus::Start {
+            base: self.base,
+            hard_state: state.state.hard_state,
+            members: state.state.members.clone(),
+            applied: self.floor.max(self.base.0),
+            entries: self.kept.into(),
+            terms: state.terms.clone(),
+        };
+        Ok((start, self.machine))
+    }
+}
+
+impl Shared {
+    fn new(options: &NodeOptions, core: usize, log: Log, routes: Arc<Routes>) -> Shared {
+        let boot = runtime::random_u64();
+        let settings = Settings {
+            node: options.node,
+            boot,
+            seed: options.seed,
+            tick: options.tick,
+            heartbeat_ticks: options.heartbeat_ticks,
+            election_ticks: options.election_ticks,
+            clock_drift_permille: options.clock_drift_permille,
+            quiet_after_ticks: options.quiet_after_ticks,
+            group_memory_bytes: options.group_memory_bytes,
+        };
+        Shared {
+            node: options.node,
+            cluster: options.cluster,
+            boot,
+            stream: core as u32,
+            core,
+            election_timeout: options.tick * options.election_ticks,
+            alive_every: options.tick * options.heartbeat_ticks,
+            log,
+            routes,
+            consensus: RefCell::new(Consensus::new(settings)),
+            groups: RefCell::default(),
+            peers: RefCell::default(),
+            heard: RefCell::default(),
+            persisting: RefCell::default(),
+            on_the_way_bytes: Cell::new(0),
+            reads: RefCell::default(),
+            leaving: RefCell::default(),
+            work: Notify::new(),
+            tasks: RefCell::default(),
+        }
+    }
+
+    fn start(&self, id: GroupId, (start, machine): (consensus::Start, Box<dyn StateMachine>)) {
+        let group = Group {
+            had: machine.durable(),
+            machine: Rc::new(RefCell::new(machine)),
+            applied: start.applied,
+            role: Role::default(),
+            proposals: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            arriving: None,
+            source: None,
+            faulty: false,
+        };
+        self.groups.borrow_mut().insert(id, group);
+        self.consensus.borrow_mut().start(id, &start, time::boot_clock());
+        self.routes.set(id, self.core);
+        self.work.notify_one();
+    }
+
+    fn run(
+        self: &Rc<Shared>,
+        options: &NodeOptions,
+        listener: Option<BoundListener>,
+        inbox: MailReceiver<Inbound>,
+    ) -> Result<(), Error> {
+        let durable = Rc::downgrade(self);
+        self.log.on_durable(move |through| {
+            if let Some(shared) = durable.upgrade() {
+                shared.durable(through);
+            }
+        });
+        let mut tasks = vec![
+            runtime::spawn(turn::run(self.clone())),
+            runtime::spawn(turn::tick(self.clone(), options.tick)),
+            runtime::spawn(turn::receive(self.clone(), inbox)),
+        ];
+        if let Some(bound) = listener {
+            let path = PathBuf::from(bound.local_addr().to_string());
+            let listener = bound.open().map_err(Error::io("listen on", &path))?;
+            let door = Door { cluster: self.cluster, node: self.node, routes: self.routes.clone() };
+            tasks.push(runtime::spawn(accept::accept(listener, door)));
+        }
+        self.tasks.borrow_mut().extend(tasks);
+        Ok(())
+    }
+
+    fn proposal(&self, group: GroupId, index: Index, term: Term) -> Proposal {
+        let (setter, outcome) = once();
+        if let Some(group) = self.groups.borrow_mut().get_mut(&group) {
+            group.proposals.entry(index).or_default().push((term, setter));
+        }
+        self.work.notify_one();
+        Proposal { index, outcome }
+    }
+
+    fn refused(&self, group: GroupId, refused: Refused) -> Error {
+        let why = |why: &str| Error::Refused { group, why: why.to_owned() };
+        match refused {
+            Refused::NoGroup => why("this node does not have it"),
+            Refused::NotLeader(leader) => Error::NotLeader { group, leader },
+            Refused::Transferring => why("its leadership is being handed over: try again"),
+            Refused::Full => Error::Full,
+            Refused::ChangePending => why("another change of its members is not finished: try again"),
+            Refused::Senseless(what) => why(&what),
+            Refused::Faulty => why("it has stopped on this node: see the log"),
+        }
+    }
+
+    /// Tells those who wait for proposals of such terms that nothing is known of them.
+    fn give_up_waiting(&self, id: GroupId, of_term: impl Fn(Term) -> bool) {
+        let mut given_up = Vec::new();
+        if let Some(group) = self.groups.borrow_mut().get_mut(&id) {
+            for waiting in group.proposals.values_mut() {
+                given_up.extend(waiting.extract_if(.., |(term, _)| of_term(*term)));
+            }
+            group.proposals.retain(|_, waiting| !waiting.is_empty());
+        }
+        for (_, setter) in given_up {
+            setter.set(Err(Error::Unknown { group: id }));
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! What is done at the end of each turn: everything that consensus asks for.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use runtime::sync::MailReceiver;
+use runtime::time;
+
+use super::accept::Inbound;
+use super::{Role, Shared, snapshots};
+use crate::core::consensus::{self, Committed, Entry, Envelope, Fault, Kind, Message, Persist, ReadTicket};
+use crate::core::peers::Item;
+use crate::core::stream::Ticket;
+use crate::{Error, GroupId, Index, NodeId};
+
+/// Takes turns, until it is aborted.
+pub(super) async fn run(shared: Rc<Shared>) {
+    loop {
+        // What else happens in this turn goes along.
+        runtime::turn_end().await;
+        take(&shared);
+        shared.work.notified().await;
+    }
+}
+
+/// Ticks, until it is aborted. Never two ticks at once, however late the first was: a follower's promise to its leader is
+/// counted in them.
+pub(super) async fn tick(shared: Rc<Shared>, every: Duration) {
+    loop {
+        time::sleep(every).await;
+        shared.consensus.borrow_mut().tick();
+        shared.look_for_lost_nodes();
+        shared.work.notify_one();
+    }
+}
+
+/// Takes what comes from peers, until it is aborted.
+pub(super) async fn receive(shared: Rc<Shared>, inbox: MailReceiver<Inbound>) {
+    let mut batch = Vec::new();
+    while inbox.recv_batch(&mut batch).await {
+        for inbound in batch.drain(..) {
+            match inbound {
+                Inbound::Alive(node) => shared.heard_of(node),
+                Inbound::Items(from, items) => {
+                    shared.heard_of(from);
+                    for (group, item) in items {
+                        shared.item(from, group, item);
+                    }
+                }
+            }
+        }
+        shared.work.notify_one();
+    }
+}
+
+/// Does everything that there is to do.
+fn take(shared: &Rc<Shared>) {
+    loop {
+        let batch = {
+            let mut consensus = shared.consensus.borrow_mut();
+            if !consensus.has_work() {
+                break;
+            }
+            consensus.take(time::boot_clock())
+        };
+        shared.on_the_way_bytes.set(0);
+        for envelope in batch.messages {
+            send(shared, envelope);
+        }
+        for persist in batch.persist {
+            shared.persist(persist);
+        }
+        for (group, since, members) in batch.members {
+            shared.log.with_stream(|stream| stream.set_members(group, since, members));
+        }
+        for committed in batch.committed {
+            shared.apply(committed);
+        }
+        for (group, role) in batch.roles {
+            shared.role_changed(group, role);
+        }
+        for (group, ticket, index) in batch.reads {
+            shared.answer_reads(group, ticket, || Ok(index));
+        }
+        for (group, ticket) in batch.reads_lost {
+            shared.answer_reads(group, ticket, || Err(Error::Unknown { group }));
+        }
+        for (group, _, at_least) in batch.snapshots_wanted {
+            snapshots::make(shared, group, at_least);
+        }
+        for (group, fault) in batch.faults {
+            shared.fault(group, &fault);
+        }
+        shared.probe_where_dropped();
+    }
+}
+
+fn send(shared: &Rc<Shared>, envelope: Envelope) {
+    let Envelope { group, to, message } = envelope;
+    let Some(peer) = shared.peers.borrow().get(&to).cloned() else { return };
+    match message.snapshot() {
+        None => peer.send_message(group, |out| message.encode(out)),
+        Some(snapshot) => snapshots::send(shared, &peer, group, &message, snapshot.index),
+    }
+}
+
+impl Shared {
+    /// An item from a peer.
+    fn item(self: &Rc<Shared>, from: NodeId, group: GroupId, item: Item) {
+        match item {
+            Item::Message(bytes) => {
+                let len = bytes.len();
+                // A snapshot is announced with its last piece, or not at all.
+                let message =
+                    Message::decode(bytes, from, self.node).filter(|message| message.snapshot().is_none());
+                let Some(message) = message else {
+                    tracing::warn!(peer = %from, %group, "a message that makes no sense was dropped");
+                    return;
+                };
+                if message.has_entries() {
+                    let on_the_way = self.on_the_way_bytes.get() + len;
+                    if !self.log.has_room_for(on_the_way) {
+                        // The log is behind, or the disk full. The leader asks again.
+                        return;
+                    }
+                    self.on_the_way_bytes.set(on_the_way);
+                }
+                self.consensus.borrow_mut().receive(from, group, message, time::boot_clock());
+            }
+            Item::Piece(piece) => snapshots::piece(self, from, group, piece),
+            Item::Reached { id, offset, done } => {
+                let leaving = self.leaving.borrow().get(&(group, from)).cloned();
+                if let Some(leaving) = leaving {
+                    leaving.reached(id, offset, done);
+                }
+            }
+        }
+    }
+
+    /// Gives the log what is to be persisted. A snapshot is first taken over by its state machine.
+    fn persist(self: &Rc<Shared>, persist: Persist) {
+        if persist.snapshot.is_some() {
+            snapshots::install(self, persist);
+        } else {
+            self.write(persist);
+        }
+    }
+
+    pub(super) fn write(&self, persist: Persist) {
+        let Persist { group, number, urgent, hard_state, snapshot, entries } = persist;
+        let ticket = self.log.with_stream(|stream| {
+            let mut ticket = snapshot.map(|snapshot| stream.restore(group, &snapshot));
+            for entry in entries {
+                ticket = Some(stream.append(group, entry));
+            }
+            match hard_state {
+                Some(state) if urgent => ticket = Some(stream.set_hard_state(group, state)),
+                Some(state) => stream.set_commit(group, state),
+                None => {}
+            }
+            ticket
+        });
+        if let Some(ticket) = ticket.filter(|_| urgent) {
+            self.persisting.borrow_mut().push_back((ticket, group, number));
+        }
+    }
+
+    /// The log has made more durable.
+    pub(super) fn durable(&self, through: Ticket) {
+        let mut persisting = self.persisting.borrow_mut();
+        let mut consensus = self.consensus.borrow_mut();
+        while persisting.front().is_some_and(|(ticket, ..)| *ticket <= through) {
+            if let Some((_, group, number)) = persisting.pop_front() {
+                consensus.persisted(group, number);
+            }
+        }
+        self.work.notify_one();
+    }
+
+    fn apply(&self, committed: Committed) {
+        let Committed { group: id, entries } = committed;
+        let known = self.groups.borrow().get(&id).map(|group| (group.machine.clone(), group.had));
+        let Some((machine, had)) = known else { return };
+        let Some(last) = entries.last().map(|entry| entry.index) else { return };
+        for entry in entries {
+            let Entry { index, term, kind, bytes } = entry;
+            if kind == Kind::App && index > had {
+                machine.borrow_mut().apply(index, &bytes);
+            }
+            let waiting = {
+                let mut groups = self.groups.borrow_mut();
+                let Some(group) = groups.get_mut(&id) else { return };
+                group.applied = index;
+                group.proposals.remove(&index)
+            };
+            for (proposed, setter) in waiting.into_iter().flatten() {
+                setter.set(if proposed == term { Ok(index) } else { Err(Error::Lost { group: id, index }) });
+            }
+        }
+        self.wake_applied(id, last);
+        self.consensus.borrow_mut().applied(id, last);
+    }
+
+    pub(super) fn wake_applied(&self, id: GroupId, through: Index) {
+        let woken = {
+            let mut groups = self.groups.borrow_mut();
+            let Some(group) = groups.get_mut(&id) else { return };
+            let later = group.waiting.split_off(&through.next());
+            std::mem::replace(&mut group.waiting, later)
+        };
+        woken.into_values().flatten().for_each(|setter| setter.set(()));
+    }
+
+    fn role_changed(&self, id: GroupId, role: consensus::Role) {
+        let told = Role { term: role.term, leader: role.leader, leads: role.serves };
+        let machine = {
+            let mut groups = self.groups.borrow_mut();
+            let Some(group) = groups.get_mut(&id) else { return };
+            group.role = told;
+            group.machine.clone()
+        };
+        machine.borrow_mut().role(told);
+        // What was proposed in an earlier term, or in this one before it was lost.
+        self.give_up_waiting(id, |term| !role.leads || term != role.term);
+    }
+
+    fn answer_reads(&self, group: GroupId, ticket: ReadTicket, answer: impl Fn() -> Result<Index, Error>) {
+        let waiting = self.reads.borrow_mut().remove(&(group, ticket));
+        waiting.into_iter().flatten().for_each(|setter| setter.set(answer()));
+    }
+
+    fn fault(&self, id: GroupId, fault: &Fault) {
+        let known = match self.groups.borrow_mut().get_mut(&id) {
+            Some(group) => std::mem::replace(&mut group.faulty, true),
+            None => true,
+        };
+        if !known {
+            let Fault::Lost { from, last, reckoned } = fault;
+            tracing::error!(
+                group = %id,
+                "the group has stopped on this node: node {from} knows it to have acknowledged entry {reckoned}, and its \
+                 last is {last}. Its disk has lost what it had confirmed: make this node a new member"
+            );
+        }
+    }
+
+    fn probe_where_dropped(&self) {
+        let dropped: Vec<NodeId> =
+            self.peers.borrow().values().filter(|peer| peer.take_dropped()).map(|peer| peer.node).collect();
+        for node in dropped {
+            self.consensus.borrow_mut().unreachable(node);
+        }
+    }
+
+    fn heard_of(&self, node: NodeId) {
+        self.heard.borrow_mut().insert(node, (time::boot_clock(), false));
+    }
+
+    /// Groups that a node led quietly begin to count when it is not heard any more.
+    fn look_for_lost_nodes(&self) {
+        let now = time::boot_clock();
+        let silent = |(last, given_up): &(Duration, bool)| !given_up && now - *last > self.election_timeout;
+        let lost: BTreeMap<NodeId, (Duration, bool)> = self
+            .heard
+            .borrow()
+            .iter()
+            .filter(|(_, heard)| silent(heard))
+            .map(|(node, heard)| (*node, *heard))
+            .collect();
+        for (node, (last, _)) in lost {
+            self.heard.borrow_mut().insert(node, (last, true));
+            self.consensus.borrow_mut().node_lost(node);
+        }
+    }
+}

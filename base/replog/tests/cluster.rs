@@ -1,0 +1,403 @@
+//! Three real nodes on loopback, each on a thread of its own: what is answered survives the leader's death, and who
+//! comes back gets everything, by entries or by a snapshot.
+
+mod support;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use replog::{
+    Change, Error, GroupId, Index, Members, NodeCore, NodeId, NodeOptions, Pending, Replicas, Role,
+    SnapshotSink, SnapshotSource, StateMachine,
+};
+use runtime::net::Address;
+use runtime::sync::{MailSender, mailbox};
+use support::small;
+
+const GROUP: GroupId = GroupId(7);
+const CLUSTER: u64 = 0xC1;
+/// For whatever must happen some time.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A register per key: the last value, and which entry wrote it. `key=value` is an entry.
+#[derive(Clone, Default, Debug, PartialEq)]
+struct Registers {
+    applied: u64,
+    values: BTreeMap<String, (u64, String)>,
+}
+
+impl Registers {
+    fn encode(&self) -> Bytes {
+        let mut out = format!("{}\n", self.applied);
+        for (key, (index, value)) in &self.values {
+            out += &format!("{key} {index} {value}\n");
+        }
+        out.into()
+    }
+
+    fn decode(bytes: &[u8]) -> Registers {
+        let text = std::str::from_utf8(bytes).expect("text");
+        let mut lines = text.lines();
+        let applied = lines.next().expect("a line").parse().expect("a number");
+        let value = |line: &str| {
+            let mut parts = line.splitn(3, ' ').map(str::to_owned);
+            let mut part = || parts.next().expect("three parts");
+            (part(), (part().parse().expect("a number"), part()))
+        };
+        Registers { applied, values: lines.map(value).collect() }
+    }
+}
+
+struct Machine {
+    file: PathBuf,
+    state: Rc<RefCell<Registers>>,
+    durable: Index,
+    restored: Rc<RefCell<u32>>,
+}
+
+impl Machine {
+    fn open(dir: &Path) -> Machine {
+        let file = dir.join("registers");
+        let state = std::fs::read(&file).map(|bytes| Registers::decode(&bytes)).unwrap_or_default();
+        let durable = Index(state.applied);
+        Machine { file, state: Rc::new(RefCell::new(state)), durable, restored: Rc::default() }
+    }
+}
+
+impl StateMachine for Machine {
+    fn durable(&self) -> Index {
+        self.durable
+    }
+
+    fn apply(&mut self, index: Index, entry: &Bytes) {
+        let mut state = self.state.borrow_mut();
+        assert!(index.0 > state.applied, "in order");
+        state.applied = index.0;
+        let text = std::str::from_utf8(entry).expect("text");
+        let (key, value) = text.split_once('=').expect("key=value");
+        state.values.insert(key.to_owned(), (index.0, value.to_owned()));
+    }
+
+    fn role(&mut self, _: Role) {}
+
+    fn snapshot(&mut self) -> Rc<dyn SnapshotSource> {
+        Rc::new(self.state.borrow().encode())
+    }
+
+    fn receive_snapshot(&mut self) -> Box<dyn SnapshotSink> {
+        let (file, state) = (self.file.clone(), self.state.clone());
+        Box::new(Sink { file, state, restored: self.restored.clone(), bytes: Vec::new() })
+    }
+}
+
+struct Sink {
+    file: PathBuf,
+    state: Rc<RefCell<Registers>>,
+    restored: Rc<RefCell<u32>>,
+    bytes: Vec<u8>,
+}
+
+impl SnapshotSink for Sink {
+    fn write(&mut self, bytes: Bytes) -> Pending<'_, ()> {
+        self.bytes.extend_from_slice(&bytes);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn install(self: Box<Self>, index: Index) -> Pending<'static, ()> {
+        Box::pin(async move {
+            let mut state = Registers::decode(&self.bytes);
+            // Entries of the log's own may lie between.
+            state.applied = index.0;
+            runtime::fs::write_atomic(&self.file, state.encode()).await?;
+            *self.state.borrow_mut() = state;
+            *self.restored.borrow_mut() += 1;
+            Ok(())
+        })
+    }
+}
+
+/// What the test asks of a node.
+enum Ask {
+    Put(String, mpsc::Sender<Result<Index, Error>>),
+    /// The registers, after a read that must see everything.
+    Read(mpsc::Sender<Result<Registers, Error>>),
+    /// The registers as they are.
+    Look(mpsc::Sender<(Registers, u32)>),
+    Role(mpsc::Sender<Role>),
+    Change(Vec<Change>, mpsc::Sender<Result<(), Error>>),
+    Transfer(NodeId, mpsc::Sender<Result<(), Error>>),
+    Save(mpsc::Sender<()>),
+    Peer(NodeId, Address),
+    /// Ends without a word, as a killed process does.
+    Die,
+    Close,
+}
+
+struct Node {
+    id: NodeId,
+    address: Address,
+    asks: MailSender<Ask>,
+    thread: Option<runtime::CoreHandle<()>>,
+}
+
+struct Site {
+    dir: tempfile::TempDir,
+    nodes: BTreeMap<u64, Node>,
+}
+
+fn options(id: u64) -> NodeOptions {
+    let mut options = NodeOptions::new(NodeId(id), CLUSTER);
+    options.listen = Some("127.0.0.1:0".parse().expect("an address"));
+    options.tick = Duration::from_millis(20);
+    options.group_memory_bytes = 4096;
+    options
+}
+
+impl Site {
+    /// Nodes 1 to `count`, which found the group together.
+    fn found(count: u64) -> Site {
+        let mut site = Site { dir: tempfile::tempdir().expect("a folder"), nodes: BTreeMap::new() };
+        let members = Members::voters((1..=count).map(NodeId));
+        (1..=count).for_each(|id| site.start(id, Some(members.clone())));
+        site
+    }
+
+    /// Starts a node, with what it has on disk; founds the group if it is not there, or joins it.
+    fn start(&mut self, id: u64, members: Option<Members>) {
+        let dir = self.dir.path().join(id.to_string());
+        std::fs::create_dir_all(&dir).expect("made");
+        let mut cores = NodeCore::bind(&options(id), 1).expect("bound");
+        let core = cores.pop().expect("one");
+        let address = core.address().expect("it listens");
+        let (asks, inbox) = mailbox(1000);
+        let main = move || async move {
+            let machine = Machine::open(&dir);
+            let (state, restored) = (machine.state.clone(), machine.restored.clone());
+            let mut machine = Some(Box::new(machine) as Box<dyn StateMachine>);
+            let file = dir.join("registers");
+            let log = small(&dir.join("wal"));
+            let replicas =
+                Replicas::open(core, log, |_| machine.take().expect("one group")).await.expect("opened");
+            match (machine, members) {
+                (Some(machine), Some(members)) => replicas.found(GROUP, members, machine).expect("founded"),
+                (Some(machine), None) => replicas.join(GROUP, machine).expect("joined"),
+                (None, _) => {}
+            }
+            let mut batch = Vec::new();
+            while inbox.recv_batch(&mut batch).await {
+                for ask in batch.drain(..) {
+                    match ask {
+                        Ask::Die => return,
+                        Ask::Close => return replicas.close().await.expect("closed"),
+                        Ask::Peer(node, address) => replicas.set_peer(node, address),
+                        Ask::Role(to) => drop(to.send(replicas.role(GROUP))),
+                        Ask::Look(to) => drop(to.send((state.borrow().clone(), *restored.borrow()))),
+                        other => {
+                            let (replicas, state, file) = (replicas.clone(), state.clone(), file.clone());
+                            runtime::spawn(async move { answer(other, &replicas, &state, &file).await });
+                        }
+                    }
+                }
+            }
+        };
+        let thread =
+            runtime::spawn_core(&format!("node {id}"), runtime::Options::default(), main).expect("started");
+        for other in self.nodes.values() {
+            let _ = other.asks.try_send(Ask::Peer(NodeId(id), address.clone()));
+            let _ = asks.try_send(Ask::Peer(other.id, other.address.clone()));
+        }
+        self.nodes.insert(id, Node { id: NodeId(id), address, asks, thread: Some(thread) });
+    }
+
+    fn stop(&mut self, id: u64, ask: Ask) {
+        let mut node = self.nodes.remove(&id).expect("it runs");
+        node.ask(ask);
+        node.thread.take().expect("it runs").join().expect("no panic").expect("the core ran");
+    }
+
+    fn leader(&self) -> u64 {
+        until(|| {
+            let leads = |(id, node): (&u64, &Node)| node.get(Ask::Role).leads.then_some(*id);
+            self.nodes.iter().find_map(leads)
+        })
+    }
+
+    /// Writes through whoever leads, until it is answered.
+    fn put(&self, key: &str, value: &str) -> Index {
+        until(|| {
+            self.nodes.values().find_map(|node| node.get(|to| Ask::Put(format!("{key}={value}"), to)).ok())
+        })
+    }
+
+    fn read(&self) -> Registers {
+        until(|| self.nodes.values().find_map(|node| node.get(Ask::Read).ok()))
+    }
+
+    /// Waits until a node has applied everything up to `index`.
+    fn caught_up(&self, id: u64, index: Index) -> (Registers, u32) {
+        until(|| {
+            let seen = self.nodes[&id].get(Ask::Look);
+            (seen.0.applied >= index.0).then_some(seen)
+        })
+    }
+}
+
+impl Node {
+    fn ask(&self, ask: Ask) {
+        assert!(self.asks.try_send(ask).is_ok(), "node {} takes it", self.id);
+    }
+
+    fn get<T>(&self, ask: impl FnOnce(mpsc::Sender<T>) -> Ask) -> T {
+        let (to, answer) = mpsc::channel();
+        self.ask(ask(to));
+        answer.recv_timeout(PATIENCE).expect("an answer")
+    }
+}
+
+async fn answer(ask: Ask, replicas: &Replicas, state: &Rc<RefCell<Registers>>, file: &Path) {
+    match ask {
+        Ask::Put(entry, to) => {
+            let outcome = match replicas.propose(GROUP, entry) {
+                Ok(proposal) => proposal.applied().await,
+                Err(error) => Err(error),
+            };
+            let _ = to.send(outcome);
+        }
+        Ask::Read(to) => {
+            let read = replicas.read(GROUP).await;
+            let _ = to.send(read.map(|_| state.borrow().clone()));
+        }
+        Ask::Change(changes, to) => drop(to.send(replicas.change(GROUP, &changes).await)),
+        Ask::Transfer(node, to) => drop(to.send(replicas.transfer(GROUP, node))),
+        Ask::Save(to) => {
+            let saved = state.borrow().clone();
+            runtime::fs::write_atomic(file, saved.encode()).await.expect("saved");
+            replicas.truncate(GROUP, Index(saved.applied));
+            let _ = to.send(());
+        }
+        _ => unreachable!("answered at once"),
+    }
+}
+
+/// Tries until there is something, or patience ends.
+fn until<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
+    let (tick, begun) = (Duration::from_millis(5), runtime::time::now());
+    let (_pause, never) = mpsc::channel::<()>();
+    loop {
+        if let Some(found) = attempt() {
+            return found;
+        }
+        assert!(runtime::time::now() - begun < PATIENCE, "patience has ended");
+        let _ = never.recv_timeout(tick);
+    }
+}
+
+#[test]
+fn one_node_is_a_cluster_of_one() {
+    let mut site = Site::found(1);
+    for number in 1..=50 {
+        site.put("key", &number.to_string());
+    }
+    let before = site.read();
+    assert_eq!(before.values["key"].1, "50");
+    site.nodes[&1].get(Ask::Save);
+    site.put("other", "x");
+    site.stop(1, Ask::Die);
+    site.start(1, None);
+    let after = site.read();
+    assert_eq!((after.values["key"].1.as_str(), after.values["other"].1.as_str()), ("50", "x"));
+    site.stop(1, Ask::Close);
+    site.start(1, None);
+    assert_eq!(site.read().values, after.values);
+}
+
+#[test]
+fn what_is_answered_survives_the_leader_and_who_comes_back_gets_everything() {
+    let mut site = Site::found(3);
+    for number in 1..=20 {
+        site.put("a", &number.to_string());
+    }
+    for round in 0..3 {
+        let leader = site.leader();
+        let last = site.put("b", &format!("before {round}"));
+        site.stop(leader, Ask::Die);
+        let read = site.read();
+        assert_eq!(
+            (read.values["a"].1.as_str(), &read.values["b"].0),
+            ("20", &last.0),
+            "answered, so it is there"
+        );
+        let last = site.put("c", &format!("without {leader}"));
+        site.start(leader, None);
+        let (registers, _) = site.caught_up(leader, last);
+        assert_eq!(registers.values["c"].1, format!("without {leader}"));
+    }
+    let last = site.put("end", "end");
+    let all: Vec<Registers> = (1..=3).map(|id| site.caught_up(id, last).0).collect();
+    assert!(all[0] == all[1] && all[1] == all[2]);
+}
+
+#[test]
+fn a_node_that_was_away_too_long_gets_a_snapshot_and_a_new_one_joins() {
+    let mut site = Site::found(3);
+    site.put("a", "1");
+    let away = *site.nodes.keys().find(|id| **id != site.leader()).expect("a follower");
+    site.stop(away, Ask::Die);
+    for number in 0..200 {
+        site.put(&format!("key-{number}"), &"x".repeat(100));
+    }
+    let last = site.put("a", "2");
+    site.start(away, None);
+    let (registers, restored) = site.caught_up(away, last);
+    assert_eq!((registers.values["a"].1.as_str(), registers.values.len()), ("2", 201));
+    assert_eq!(restored, 1, "by a snapshot");
+
+    // A fourth takes the place of the one that was away.
+    site.start(4, None);
+    let changes = vec![Change::Voter(NodeId(4)), Change::Out(NodeId(away))];
+    until(|| site.nodes.values().find_map(|node| node.get(|to| Ask::Change(changes.clone(), to)).ok()));
+    site.stop(away, Ask::Close);
+    let last = site.put("a", "3");
+    assert_eq!(site.caught_up(4, last).0.values["a"].1, "3");
+
+    // It may lead.
+    until(|| {
+        let leader = site.leader();
+        if leader != 4 {
+            let _ = site.nodes[&leader].get(|to| Ask::Transfer(NodeId(4), to));
+        }
+        (leader == 4).then_some(())
+    });
+    site.put("a", "4");
+    site.stop(4, Ask::Die);
+    site.start(4, None);
+    let last = site.put("a", "5");
+    site.caught_up(4, last);
+}
+
+#[test]
+fn a_stranger_is_not_heard() {
+    let mut site = Site::found(1);
+    site.put("a", "1");
+    let address = site.nodes[&1].address.ip().expect("on loopback");
+    let shake = |hello: &[u8]| {
+        use std::io::{Read, Write};
+        let mut stream = std::net::TcpStream::connect(address).expect("connected");
+        stream.set_read_timeout(Some(PATIENCE)).expect("set");
+        stream.write_all(hello).expect("sent");
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        answer
+    };
+    // It is answered, and the connection ends.
+    let answer = shake(&[b'x'; 64]);
+    assert_eq!((answer.len(), &answer[..8], answer[16]), (64, &b"MILLPEER"[..], 1));
+    assert_eq!(shake(&[b'x'; 100_000]).first(), None, "and not answered when it says too much");
+    site.put("a", "2");
+    site.stop(1, Ask::Close);
+}
