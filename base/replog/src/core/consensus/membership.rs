@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Always holds: lists are sorted and without repetition, there are at most
-//! [`MEMBERS_MAX`](crate::limits::MEMBERS_MAX) members, nobody is a voter and a learner at once.
+//! [`MEMBERS_MAX`] members, nobody is a voter and a learner at once.
 
 use bytes::Bytes;
 use raft::eraftpb::{ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState};
