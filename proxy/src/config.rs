@@ -159,7 +159,8 @@ pub struct Upstream {
     /// How a server is chosen.
     #[serde(default)]
     pub policy: Policy,
-    /// Further servers tried for one request when a connection fails.
+    /// Further servers tried for one request when a connection fails. A kept connection that its server just closed is
+    /// replaced besides.
     #[serde(default = "default_retries")]
     pub retries: u32,
     /// The most idle connections kept per server and core.
@@ -222,13 +223,14 @@ pub struct Health {
     pub timeout_ms: u64,
     /// Checks in a row that must pass before a server that is down gets requests again.
     pub rise: u32,
-    /// Checks and connections in a row that must fail before a server gets no more requests.
+    /// Checks and connections in a row that must fail before a server gets no more requests; an answer ends a row of
+    /// connections.
     pub fall: u32,
     /// The statuses that pass; if none are named, 200 to 399.
     pub expect: Vec<u16>,
     /// What a server is taken for before its first check.
     pub start: Start,
-    /// Without checks: how long a server that fell is left alone.
+    /// Without checks: how long a server that fell is left alone, as long as another is up.
     pub retry_ms: u64,
 }
 
