@@ -351,6 +351,14 @@ impl World {
     }
 }
 
+/// Virtual time of this thread's world, for the books of a test: a node's own clocks differ.
+///
+/// # Panics
+/// Without a world.
+pub fn world_now() -> Duration {
+    Duration::from_nanos(kernel::kernel().now.get())
+}
+
 impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {

@@ -141,10 +141,8 @@ impl Kernel {
         self.disks.borrow_mut()[node].thaw();
         self.note("boot", node as u64, 0);
         self.net_changed();
-        let main = match self.on(node, None, || make_main()) {
-            Ok(main) => main,
-            Err(exit) => return self.end_process(node, Ending::Exit(exit.0)),
-        };
+        // Made on its core, so that it may begin with what needs one.
+        let main = Box::pin(async move { make_main().await });
         super::host::start_core(self, node, &options, main, true);
     }
 

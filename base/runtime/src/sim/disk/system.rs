@@ -229,6 +229,7 @@ pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
             return Err(libc::EIO);
         }
         disk.keep_names(folder);
+        disk.forget_unnamed();
         Ok(())
     })
 }
