@@ -85,6 +85,11 @@ impl Scan {
         }
     }
 
+    /// The first block behind the last batch that was whole so far.
+    pub(crate) fn whole_until(&self) -> u32 {
+        self.tail.end
+    }
+
     /// All blocks have been fed.
     pub(crate) fn finish(self) -> Tail {
         assert_eq!(self.next, self.blocks, "the whole segment was read");

@@ -11,7 +11,6 @@ const EXIT_CODE: i32 = 70;
 ///
 /// Never tried again: after a failed sync the kernel may drop the pages that it could not write and report success the
 /// next time.
-#[allow(clippy::disallowed_methods, reason = "nothing may be answered or drained after this")]
 pub(super) fn stop_process(what: &str, path: &Path, error: &dyn Display) -> ! {
     let advice = "Nothing that was not acknowledged is promised; everything that was is on disk. \
                   Check the disk, then start again: recovery tells what is there";
@@ -20,5 +19,5 @@ pub(super) fn stop_process(what: &str, path: &Path, error: &dyn Display) -> ! {
     } else {
         eprintln!("{what} {} failed: {error}: stopping. {advice}", path.display());
     }
-    std::process::exit(EXIT_CODE)
+    runtime::exit_process(EXIT_CODE)
 }

@@ -276,6 +276,13 @@ async fn hand_out(
         })
         .await
         .map_err(Error::io("read", &path))?;
+        let end = scan.whole_until();
+        if end != held.end {
+            // It was whole when it was surveyed: the disk has lost it since, or does not always give the same.
+            let at = Position { generation: held.generation, block: end };
+            let what = "what was whole when it was read before is damaged now".to_owned();
+            return Err(corrupt(folder, Damage { at, what, whole_until: at }));
+        }
     }
     for (group, next) in next {
         let last = found.groups[&group].last;

@@ -75,7 +75,7 @@ async fn cut(folder: &Folder, generations: &[u32], at: Position, aside: &Path) -
             fs::rename(&path, &kept).await.map_err(Error::io("put aside", &path))?;
             continue;
         }
-        copy(&path, &kept).await.map_err(Error::io("copy", &path))?;
+        fs::copy(&path, &kept).await.map_err(Error::io("copy", &path))?;
         let file = folder.open(&path, true).await.map_err(Error::io("open", &path))?;
         let len = file.len().await.map_err(Error::io("look at", &path))?;
         let blocks = (len / BLOCK_BYTES as u64) as u32;
@@ -91,13 +91,4 @@ async fn unused(aside: &Path, path: &Path) -> Result<PathBuf, Error> {
     let names = std::iter::once(name.clone()).chain((2..).map(|number: u32| format!("{name}.{number}")));
     let free = names.map(|name| aside.join(name)).find(|path| !taken.contains(path));
     Ok(free.expect("there are more numbers than files"))
-}
-
-async fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
-    let (from, to) = (from.to_owned(), to.to_owned());
-    runtime::blocking(move || {
-        std::fs::copy(&from, &to)?;
-        std::fs::File::open(&to)?.sync_all()
-    })
-    .await
 }
