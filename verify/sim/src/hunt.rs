@@ -1,0 +1,132 @@
+//! Runs seeds of a scenario, one after the other on a few threads, and reports.
+
+use runtime::sim::Counters;
+use std::panic::AssertUnwindSafe;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// What runs in a world, and what must hold.
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    /// Takes the seed, the number of operations and whether to print the trace.
+    pub(crate) run: fn(u64, u64, bool) -> Outcome,
+}
+
+/// How a run ended.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) trace_hash: u64,
+    pub(crate) operations: u64,
+    pub(crate) counters: Counters,
+    /// What did not hold.
+    pub(crate) failure: Option<String>,
+    /// What happened that is neither fault nor failure: "log refused", say.
+    pub(crate) notes: Vec<&'static str>,
+}
+
+/// Failures after which a hunt ends: the next ones are the same.
+const FAILURES_MAX: u64 = 10;
+
+/// Which seeds.
+pub(crate) struct Plan {
+    pub(crate) from: u64,
+    pub(crate) seeds: u64,
+    pub(crate) limit: Option<Duration>,
+    pub(crate) until_failure: bool,
+    pub(crate) operations: u64,
+    pub(crate) jobs: usize,
+}
+
+#[derive(Default)]
+struct Total {
+    runs: u64,
+    operations: u64,
+    failures: u64,
+    counters: Counters,
+    notes: std::collections::BTreeMap<&'static str, u64>,
+}
+
+/// One run; a panic in it is a failure.
+fn run(scenario: &Scenario, seed: u64, operations: u64, trace: bool) -> Outcome {
+    match std::panic::catch_unwind(AssertUnwindSafe(|| (scenario.run)(seed, operations, trace))) {
+        Ok(outcome) => outcome,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked");
+            Outcome { failure: Some(format!("panic: {text}")), ..Outcome::default() }
+        }
+    }
+}
+
+/// Runs a seed twice; `false` if it fails, or if the runs differ.
+pub(crate) fn replay(scenario: &Scenario, seed: u64, operations: u64, trace: bool) -> bool {
+    let first = run(scenario, seed, operations, trace);
+    let second = run(scenario, seed, operations, false);
+    println!(
+        "{} seed {seed}: trace {:016x}, {} operations",
+        scenario.name, first.trace_hash, first.operations
+    );
+    println!("    faults: {}", first.counters);
+    println!("    notes: {:?}", first.notes);
+    let same = first.trace_hash == second.trace_hash && first.operations == second.operations;
+    if !same {
+        println!("    the second run differed: trace {:016x}", second.trace_hash);
+    }
+    if let Some(failure) = &first.failure {
+        println!("FAILED {} seed {seed}: {failure}", scenario.name);
+    }
+    same && first.failure.is_none()
+}
+
+/// Runs seeds as the plan says; `false` if one failed.
+#[allow(clippy::disallowed_methods, reason = "outside of every world: real time and real threads")]
+pub(crate) fn hunt(scenario: &Scenario, plan: &Plan) -> bool {
+    println!("{}: seeds from {} on, {} operations each", scenario.name, plan.from, plan.operations);
+    let begun = std::time::Instant::now();
+    let (next, stop, total) = (AtomicU64::new(0), AtomicBool::new(false), Mutex::new(Total::default()));
+    std::thread::scope(|scope| {
+        for _ in 0..plan.jobs {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let late = plan.limit.is_some_and(|limit| begun.elapsed() >= limit);
+                    if index >= plan.seeds || late || stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let seed = plan.from + index;
+                    let outcome = run(scenario, seed, plan.operations, false);
+                    let mut total = total.lock().expect("no panic while it is held");
+                    total.runs += 1;
+                    total.operations += outcome.operations;
+                    total.counters.add(&outcome.counters);
+                    for note in &outcome.notes {
+                        *total.notes.entry(note).or_default() += 1;
+                    }
+                    if let Some(failure) = outcome.failure {
+                        total.failures += 1;
+                        println!("FAILED {} seed {seed}: {failure}", scenario.name);
+                        println!(
+                            "    again: cargo run -p sim -- --scenario {} --operations {} --seed {seed}",
+                            scenario.name, plan.operations
+                        );
+                        let enough = plan.until_failure || total.failures >= FAILURES_MAX;
+                        stop.fetch_or(enough, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    let total = total.into_inner().expect("no panic while it was held");
+    println!(
+        "{}: {} runs, {} operations, {} failures in {:.1} s",
+        scenario.name,
+        total.runs,
+        total.operations,
+        total.failures,
+        begun.elapsed().as_secs_f64()
+    );
+    println!("    faults that did happen: {}", total.counters);
+    println!("    notes: {:?}", total.notes);
+    total.failures == 0
+}
