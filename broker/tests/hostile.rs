@@ -114,20 +114,20 @@ fn times_at_the_end_of_their_range_are_looked_up() {
     let broker = Broker::start(config(folder.path()));
     let mut client = broker.client();
     client.create("t", 1);
-    let mut bytes = batch::build(&[(i64::MAX, b"a"), (i64::MAX, b"b")], None);
-    // The base timestamp too: the second record's would be beyond what there is.
+    let mut bytes = batch::build(&[(i64::MAX - 1, b"a"), (i64::MAX, b"b")], None);
+    // The second record's time, told as a difference, becomes one beyond what there is.
     let last_delta = bytes.len() - 6;
-    assert_eq!(bytes[last_delta], 0);
-    bytes[last_delta] = 2;
+    assert_eq!(bytes[last_delta], 2);
+    bytes[last_delta] = 4;
     batch::seal(&mut bytes);
     assert_eq!(client.produce("t", 0, bytes), Ok(0));
-    for timestamp in [0, i64::MAX] {
+    for (timestamp, offset) in [(0, 0), (i64::MAX, 1)] {
         let partition = list_offsets_request::ListOffsetsPartition::default().with_timestamp(timestamp);
         let topic = list_offsets_request::ListOffsetsTopic::default()
             .with_name(topic_name("t"))
             .with_partitions(vec![partition]);
         let response = client.call(5, &ListOffsetsRequest::default().with_topics(vec![topic]));
-        assert_eq!(response.topics[0].partitions[0].offset, 0);
+        assert_eq!(response.topics[0].partitions[0].offset, offset);
     }
     broker.stop();
 }
