@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -133,9 +133,55 @@ enum Ask {
     Transfer(NodeId, mpsc::Sender<Result<(), Error>>),
     Save(mpsc::Sender<()>),
     Peer(NodeId, Address),
+    /// Writes and reads without end, from several tasks.
+    Load(Arc<Mutex<Answered>>),
     /// Ends without a word, as a killed process does.
     Die,
     Close,
+}
+
+/// What was answered: by key, the last value; and how many writes and reads.
+#[derive(Default)]
+struct Answered {
+    values: BTreeMap<String, u64>,
+    writes: u64,
+    reads: u64,
+}
+
+/// Writes ever higher numbers to a key of its own; its reads must see what anybody was answered before.
+async fn load(
+    replicas: Replicas,
+    state: Rc<RefCell<Registers>>,
+    key: String,
+    answered: Arc<Mutex<Answered>>,
+) {
+    let lock = || answered.lock().expect("no panic");
+    let mut number = 0;
+    loop {
+        number += 1;
+        let written = match replicas.propose(GROUP, format!("{key}={number}")) {
+            Ok(proposal) => proposal.applied().await.is_ok(),
+            Err(_) => {
+                runtime::time::sleep(Duration::from_millis(5)).await;
+                false
+            }
+        };
+        if written {
+            let mut answered = lock();
+            answered.writes += 1;
+            answered.values.insert(key.clone(), number);
+        }
+        let before = lock().values.clone();
+        if replicas.read(GROUP).await.is_ok() {
+            let seen = state.borrow();
+            for (key, number) in before {
+                let value: u64 =
+                    seen.values.get(&key).map_or(0, |(_, value)| value.parse().expect("a number"));
+                assert!(value >= number, "a stale read: {key} is {value}, and {number} was answered before");
+            }
+            lock().reads += 1;
+        }
+    }
 }
 
 struct Node {
@@ -195,6 +241,13 @@ impl Site {
                         Ask::Die => return,
                         Ask::Close => return replicas.close().await.expect("closed"),
                         Ask::Peer(node, address) => replicas.set_peer(node, address),
+                        Ask::Load(answered) => {
+                            for number in 0..8 {
+                                // Each start has writers of its own, as some of an earlier one may still be applied.
+                                let key = format!("{id}/{:x}/{number}", runtime::random_u64());
+                                runtime::spawn(load(replicas.clone(), state.clone(), key, answered.clone()));
+                            }
+                        }
                         Ask::Role(to) => drop(to.send(replicas.role(GROUP))),
                         Ask::Look(to) => drop(to.send((state.borrow().clone(), *restored.borrow()))),
                         other => {
@@ -244,6 +297,16 @@ impl Site {
             let seen = self.nodes[&id].get(Ask::Look);
             (seen.0.applied >= index.0).then_some(seen)
         })
+    }
+}
+
+impl Drop for Site {
+    /// The nodes end before their folder goes.
+    fn drop(&mut self) {
+        for node in self.nodes.values_mut() {
+            let _ = node.asks.try_send(Ask::Die);
+            let _ = node.thread.take().map(|thread| thread.join());
+        }
     }
 }
 
@@ -340,6 +403,39 @@ fn what_is_answered_survives_the_leader_and_who_comes_back_gets_everything() {
     let last = site.put("end", "end");
     let all: Vec<Registers> = (1..=3).map(|id| site.caught_up(id, last).0).collect();
     assert!(all[0] == all[1] && all[1] == all[2]);
+}
+
+#[test]
+fn nothing_answered_is_lost_under_load_while_leaders_die() {
+    let mut site = Site::found(3);
+    let answered = Arc::new(Mutex::new(Answered::default()));
+    site.nodes.values().for_each(|node| node.ask(Ask::Load(answered.clone())));
+    let progress = |count| {
+        let writes = || answered.lock().expect("no panic").writes;
+        let before = writes();
+        until(|| (writes() >= before + count).then_some(()));
+    };
+    for _ in 0..5 {
+        progress(300);
+        let leader = site.leader();
+        site.stop(leader, Ask::Die);
+        progress(300);
+        site.start(leader, None);
+        site.nodes[&leader].ask(Ask::Load(answered.clone()));
+    }
+    progress(300);
+    let expected = answered.lock().expect("no panic").values.clone();
+    let last = site.put("end", "1");
+    for id in 1..=3 {
+        let (registers, _) = site.caught_up(id, last);
+        for (key, number) in &expected {
+            let value: u64 = registers.values[key].1.parse().expect("a number");
+            assert!(value >= *number, "node {id} has {value} of {key}, and {number} was answered");
+        }
+    }
+    let answered = answered.lock().expect("no panic");
+    println!("{} writes, {} reads", answered.writes, answered.reads);
+    assert!(answered.reads > 100);
 }
 
 #[test]

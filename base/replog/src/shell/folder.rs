@@ -5,6 +5,7 @@
 //! 0000000003.spare   a segment that no group needed any more: its blocks are used again
 //! 0000000008.new     a segment being made; removed at the next start
 //! VOTES              the second copy of terms and votes
+//! CUT                a repair has cut the log of replicated groups: they vote no more before a leader has told them all
 //! LOCK               keeps other processes out
 //! damaged/           what a repair has put aside
 //! ```
@@ -48,6 +49,8 @@ pub(super) struct Listing {
     pub(super) segments: Vec<u32>,
     pub(super) spares: Vec<PathBuf>,
     pub(super) unfinished: Vec<PathBuf>,
+    /// A repair has cut the log of replicated groups.
+    pub(super) cut: bool,
 }
 
 impl Folder {
@@ -83,6 +86,16 @@ impl Folder {
         fs::write_atomic(self.votes_path(), votes.encode()).await
     }
 
+    /// Notes that the log is about to be cut, if it has replicated groups.
+    pub(super) async fn note_cut(&self) -> Result<(), Error> {
+        let path = self.dir.join("CUT");
+        let known = fs::read_dir(&self.dir).await.map_err(Error::io("list", &self.dir))?;
+        if known.contains(&self.votes_path()) {
+            fs::write_atomic(&path, Vec::new()).await.map_err(Error::io("write", &path))?;
+        }
+        Ok(())
+    }
+
     /// What is there. Refuses a folder with anything in it that no log has put there.
     pub(super) async fn list(&self) -> Result<Listing, Error> {
         let mut listing = Listing::default();
@@ -96,7 +109,8 @@ impl Folder {
                 }
                 (_, Some((_, "spare"))) => listing.spares.push(path),
                 (_, Some((_, "new"))) => listing.unfinished.push(path),
-                ("VOTES.new", _) => listing.unfinished.push(path),
+                ("VOTES.new" | "CUT.new", _) => listing.unfinished.push(path),
+                ("CUT", _) => listing.cut = true,
                 ("LOCK" | "VOTES" | "damaged" | "lost+found", _) => {}
                 _ => return Err(Error::Foreign { path }),
             }

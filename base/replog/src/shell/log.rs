@@ -125,18 +125,18 @@ impl Log {
         options: Options,
         mut each: impl FnMut(GroupId, Index, Bytes),
     ) -> Result<Log, Error> {
-        let (log, _) =
+        let (log, ..) =
             Log::open_groups(options, |group, _, entry| each(group, entry.index, entry.bytes)).await?;
         Ok(log)
     }
 
-    /// As [`Log::open_with`], with all that the log knows of its groups.
+    /// As [`Log::open_with`], with all that the log knows of its groups, and whether a repair has cut it.
     pub(crate) async fn open_groups(
         options: Options,
         each: impl FnMut(GroupId, &GroupState, Entry),
-    ) -> Result<(Log, BTreeMap<GroupId, GroupState>), Error> {
+    ) -> Result<(Log, BTreeMap<GroupId, GroupState>, bool), Error> {
         let opened = open::open(options, each).await?;
-        let groups = opened.groups;
+        let (groups, cut) = (opened.groups, opened.cut);
         let shared = Rc::new(Shared {
             dir: opened.folder.dir.clone(),
             stream: RefCell::new(opened.stream),
@@ -157,7 +157,7 @@ impl Log {
             segment_bytes: opened.segment_bytes,
         };
         runtime::spawn(writer::run(shared.clone(), parts));
-        Ok((Log { handle: Rc::new(Handle { shared }) }, groups))
+        Ok((Log { handle: Rc::new(Handle { shared }) }, groups, cut))
     }
 
     /// Queues an entry as the next of its group and gives its index, at once. The order of the calls is the order in the

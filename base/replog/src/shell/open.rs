@@ -31,6 +31,8 @@ pub(super) struct Opened {
     pub(super) segment_bytes: u64,
     /// The groups as they were found.
     pub(super) groups: BTreeMap<GroupId, GroupState>,
+    /// A repair has cut the log of replicated groups.
+    pub(super) cut: bool,
 }
 
 /// Why a survey did not end well.
@@ -71,7 +73,16 @@ pub(super) async fn open(
         let mut stream = Stream::new(log, segment_bytes);
         let mut groups = BTreeMap::new();
         keep_votes(&folder, recorded, log, &mut groups, &mut stream).await?;
-        return Ok(Opened { folder, lock, stream, current, next: None, segment_bytes, groups });
+        return Ok(Opened {
+            folder,
+            lock,
+            stream,
+            current,
+            next: None,
+            segment_bytes,
+            groups,
+            cut: listing.cut,
+        });
     };
     if segment_bytes != options.segment_bytes {
         tracing::info!(
@@ -99,7 +110,7 @@ pub(super) async fn open(
     if next.is_some() {
         stream.set_next(Next::Ready);
     }
-    Ok(Opened { folder, lock, stream, current, next, segment_bytes, groups: found.groups })
+    Ok(Opened { folder, lock, stream, current, next, segment_bytes, groups: found.groups, cut: listing.cut })
 }
 
 /// Brings both copies of terms and votes together: what the log had, in `groups`, and the file, `recorded`.

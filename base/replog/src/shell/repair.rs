@@ -32,6 +32,9 @@ pub struct Repair {
 /// prefix of the log. The files are kept as they were in the folder `damaged` inside. State machines may be ahead of the
 /// log afterwards: see [`Log::truncate`](crate::Log::truncate).
 ///
+/// Replicated groups do not vote afterwards before they have everything that a leader knows to be committed: they may have
+/// acknowledged what is lost. The file `CUT` says so to every later start.
+///
 /// # Errors
 /// Those of [`Log::open`](crate::Log::open), save [`Error::Corrupt`].
 pub async fn repair(dir: impl AsRef<Path>, accept_loss: bool) -> Result<Repair, Error> {
@@ -52,6 +55,7 @@ pub async fn repair(dir: impl AsRef<Path>, accept_loss: bool) -> Result<Repair, 
         }
         let aside = folder.dir.join(ASIDE);
         fs::create_dir_all(&aside).await.map_err(Error::io("make", &aside))?;
+        folder.note_cut().await?;
         cut(&folder, &generations, cut_at, &aside).await?;
         repair.cut = true;
         repair.kept_in = Some(aside);

@@ -51,6 +51,8 @@ struct Node {
     /// Snapshots that were made here, or have come here.
     snapshots: BTreeMap<(GroupId, Index), Machine>,
     reads: BTreeMap<(GroupId, ReadTicket), Index>,
+    /// The next start is one after a repair.
+    voiceless: bool,
 }
 
 enum Write {
@@ -136,6 +138,7 @@ impl Node {
                 applied,
                 entries: disk.entries.clone(),
                 terms: Default::default(),
+                voiceless: std::mem::take(&mut self.voiceless),
             };
             consensus.start(*id, &start, clock);
         }
@@ -241,6 +244,7 @@ impl World {
             flight: VecDeque::new(),
             snapshots: BTreeMap::new(),
             reads: BTreeMap::new(),
+            voiceless: false,
         });
         let nodes = nodes.collect();
         World {
@@ -755,6 +759,57 @@ fn a_leader_that_reckons_with_what_is_gone_stops_the_group() {
     assert!(world.faulty, "it noticed");
     let consensus = world.nodes[near].consensus.as_mut().expect("up");
     assert_eq!(consensus.propose(GROUP, Bytes::new()), Err(Refused::Faulty));
+}
+
+#[test]
+fn a_node_that_was_repaired_votes_only_once_it_has_everything() {
+    let mut regained = 0;
+    for seed in 0..20 {
+        let (mut world, leader, [near, far]) = calm(seed);
+        // The far one misses an entry that the near one has acknowledged, and loses in a repair.
+        world.cut_both_ways(leader, far);
+        world.cut_both_ways(near, far);
+        let consensus = world.nodes[leader].consensus.as_mut().expect("leads");
+        consensus.propose(GROUP, Bytes::from_static(b"answered")).expect("it leads");
+        for _ in 0..10 * TICK {
+            world.step();
+        }
+        let answered = world.newest[&GROUP];
+        world.crash(near, 0);
+        world.expect_faults = true;
+        let node = &mut world.nodes[near];
+        node.voiceless = true;
+        let disk = node.disks.get_mut(&GROUP).expect("there");
+        disk.entries.retain(|entry| entry.index < answered);
+        disk.hard_state.commit = Index(answered.0 - 1);
+        disk.saved = Machine { applied: disk.base.0, seen: Vec::new() };
+        // The leader is gone for a while; the two that are left must not agree on anything without it.
+        world.nodes[leader].paused_until = world.now + 100 * TICK;
+        world.cut.clear();
+        for _ in 0..90 * TICK {
+            world.step();
+            assert_eq!(world.leader_but(leader), None, "seed {seed}: without what was answered");
+        }
+        if world.faulty {
+            // A heartbeat of the old leader was still under way, and gave the loss away.
+            continue;
+        }
+        regained += 1;
+        // A leader of a new term shows everything, and then there are three again.
+        world.crash(leader, 0);
+        world.nodes[leader].paused_until = 0;
+        for _ in 0..200 * TICK {
+            world.step();
+        }
+        let first = world.leader().expect("one leads");
+        let id = world.nodes[first].id;
+        world.nodes[first].paused_until = u64::MAX;
+        for node in world.nodes.iter_mut().filter(|node| node.id != id) {
+            node.consensus.as_mut().expect("up").node_lost(id);
+        }
+        world.until_replaced(first, false);
+    }
+    assert!(regained > 10, "{regained}");
 }
 
 #[test]

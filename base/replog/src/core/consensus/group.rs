@@ -48,6 +48,10 @@ pub(super) struct Group {
     next_read: u64,
     /// Before this, no vote: an answer to a leader's heartbeat may have been given before a restart.
     no_vote_before: Duration,
+    /// No vote at all, and no candidacy, until a leader's commit, of its own term, is persisted here.
+    voiceless: bool,
+    /// The newest commit of a leader, with its term.
+    shown: (Term, Index),
     quiet: bool,
     /// The heartbeats that leave next say that we fall quiet.
     falling_quiet: bool,
@@ -89,6 +93,8 @@ impl Group {
             reads_asked: VecDeque::new(),
             next_read: 1,
             no_vote_before: if heard_of_others { now + settings.election_timeout() } else { now },
+            voiceless: start.voiceless && !alone,
+            shown: (Term(0), Index(0)),
             quiet: false,
             falling_quiet: false,
             idle_ticks: 0,
@@ -252,6 +258,9 @@ impl Group {
             return false;
         }
         self.flush();
+        if self.voiceless {
+            return false;
+        }
         let ready = self.raw.tick();
         self.spread();
         self.fall_quiet() || ready || self.leaves_joint()
@@ -272,6 +281,12 @@ impl Group {
             {
                 return;
             }
+            MessageType::MsgRequestVote | MessageType::MsgRequestPreVote | MessageType::MsgTimeoutNow
+                if self.voiceless =>
+            {
+                return;
+            }
+            MessageType::MsgAppend if raft.term >= term => self.shown = (Term(raft.term), Index(raft.commit)),
             MessageType::MsgHeartbeat if raft.term >= term && raft.commit > self.last().0 => {
                 let (last, reckoned) = (self.last(), Index(raft.commit));
                 self.fault = Some(Fault::Lost { from, last, reckoned });
@@ -329,6 +344,14 @@ impl Group {
                 self.installing = false;
             }
             out.messages.extend(pending.messages);
+        }
+        let (term, commit) = self.shown;
+        if self.voiceless
+            && Index(self.raw.raft.raft_log.persisted) >= commit
+            && self.term_of(commit) == Some(term)
+        {
+            // The leader has committed in its own term, so whatever was ever committed is at or in front of this.
+            self.voiceless = false;
         }
     }
 

@@ -124,6 +124,9 @@ pub(crate) struct Start {
     pub(crate) entries: Vec<Entry>,
     /// The terms of entries that are on disk and not among `entries`.
     pub(crate) terms: Terms,
+    /// The log may have lost what this node has acknowledged: no vote, and no candidacy, before a leader has shown all that
+    /// is committed. A node that decides alone has nobody to ask.
+    pub(crate) voiceless: bool,
 }
 
 /// Why something was not taken.

@@ -228,7 +228,7 @@ impl Replicas {
         let NodeCore { options, core, listener, inbox, routes } = core;
         let mut found: BTreeMap<GroupId, Recovering> = BTreeMap::new();
         let memory = options.group_memory_bytes;
-        let (log, states) = Log::open_groups(log, |group, state, entry| {
+        let (log, states, cut) = Log::open_groups(log, |group, state, entry| {
             let recovering = found.entry(group).or_insert_with(|| Recovering::new(state, make(group)));
             recovering.take(&entry, memory);
         })
@@ -240,7 +240,8 @@ impl Replicas {
                 continue;
             }
             let recovering = found.remove(group).unwrap_or_else(|| Recovering::new(state, make(*group)));
-            replicas.shared.start(*group, recovering.finish(*group, state)?);
+            let (start, machine) = recovering.finish(*group, state)?;
+            replicas.shared.start(*group, (consensus::Start { voiceless: cut, ..start }, machine));
         }
         for (node, address) in &options.peers {
             replicas.set_peer(*node, address.clone());
@@ -498,6 +499,7 @@ impl Recovering {
             applied: self.floor.max(self.base.0),
             entries: self.kept.into(),
             terms: state.terms.clone(),
+            voiceless: false,
         };
         Ok((start, self.machine))
     }
