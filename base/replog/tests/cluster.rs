@@ -193,21 +193,27 @@ struct Node {
 
 struct Site {
     dir: tempfile::TempDir,
+    /// Bytes of entries that a node keeps for others.
+    memory: usize,
     nodes: BTreeMap<u64, Node>,
 }
 
-fn options(id: u64) -> NodeOptions {
+fn options(id: u64, memory: usize) -> NodeOptions {
     let mut options = NodeOptions::new(NodeId(id), CLUSTER);
     options.listen = Some("127.0.0.1:0".parse().expect("an address"));
     options.tick = Duration::from_millis(20);
-    options.group_memory_bytes = 4096;
+    options.group_memory_bytes = memory;
     options
 }
 
 impl Site {
     /// Nodes 1 to `count`, which found the group together.
     fn found(count: u64) -> Site {
-        let mut site = Site { dir: tempfile::tempdir().expect("a folder"), nodes: BTreeMap::new() };
+        Site::found_with(count, 4096)
+    }
+
+    fn found_with(count: u64, memory: usize) -> Site {
+        let mut site = Site { dir: tempfile::tempdir().expect("a folder"), memory, nodes: BTreeMap::new() };
         let members = Members::voters((1..=count).map(NodeId));
         (1..=count).for_each(|id| site.start(id, Some(members.clone())));
         site
@@ -217,7 +223,7 @@ impl Site {
     fn start(&mut self, id: u64, members: Option<Members>) {
         let dir = self.dir.path().join(id.to_string());
         std::fs::create_dir_all(&dir).expect("made");
-        let mut cores = NodeCore::bind(&options(id), 1).expect("bound");
+        let mut cores = NodeCore::bind(&options(id, self.memory), 1).expect("bound");
         let core = cores.pop().expect("one");
         let address = core.address().expect("it listens");
         let (asks, inbox) = mailbox(1000);
@@ -474,6 +480,21 @@ fn a_node_that_was_away_too_long_gets_a_snapshot_and_a_new_one_joins() {
     site.start(4, None);
     let last = site.put("a", "5");
     site.caught_up(4, last);
+}
+
+#[test]
+fn a_follower_that_was_away_is_sent_more_at_once_than_its_segments_hold() {
+    let mut site = Site::found_with(3, 16 << 20);
+    let away = *site.nodes.keys().find(|id| **id != site.leader()).expect("a follower");
+    let mut last = site.put("a", "0");
+    site.caught_up(away, last);
+    site.stop(away, Ask::Die);
+    for number in 0..40 {
+        last = site.put(&format!("large-{number}"), &"y".repeat(60_000));
+    }
+    site.start(away, None);
+    let (registers, restored) = site.caught_up(away, last);
+    assert_eq!((registers.values.len(), restored), (41, 0), "by entries");
 }
 
 #[test]

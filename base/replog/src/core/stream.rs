@@ -305,11 +305,21 @@ impl Stream {
     /// Whether an entry of this many bytes would be taken now. What is taken has a place on the disk, so that a full disk
     /// is never met by it: in what is left of the current segment, or in a next one that is ready.
     pub(crate) fn place_for(&self, bytes: usize) -> Result<(), Refusal> {
-        let max = limits::entry_bytes_max(self.segment_bytes());
+        let max = self.entry_bytes_max();
         if bytes > max {
             return Err(Refusal::TooLarge { max });
         }
         self.room_for(bytes)
+    }
+
+    /// Whether nothing waits, and there is space for what may come.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.proposed_bytes == 0 && self.next != Next::NoSpace
+    }
+
+    /// The largest entry that it takes, in bytes.
+    pub(crate) fn entry_bytes_max(&self) -> usize {
+        limits::entry_bytes_max(self.segment_bytes())
     }
 
     /// As [`place_for`](Stream::place_for), of several entries together.

@@ -202,9 +202,16 @@ impl Log {
         place.map_err(|refusal| shared.refused(refusal, bytes))
     }
 
-    /// Whether entries of so many bytes together would be taken now.
-    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
-        self.handle.shared.stream.borrow().room_for(bytes).is_ok()
+    /// Whether entries of so many bytes together would be taken now, beside `waiting` bytes of others that are not queued
+    /// yet. They may be more than a segment holds, if nothing else waits.
+    pub(crate) fn has_room_for(&self, bytes: usize, waiting: usize) -> bool {
+        let stream = self.handle.shared.stream.borrow();
+        stream.room_for(bytes + waiting).is_ok() || (waiting == 0 && stream.is_idle())
+    }
+
+    /// The largest entry that it takes, in bytes.
+    pub(crate) fn entry_bytes_max(&self) -> usize {
+        self.handle.shared.stream.borrow().entry_bytes_max()
     }
 
     /// Has `callback` called whenever more has become durable, with all of it that goes by tickets.

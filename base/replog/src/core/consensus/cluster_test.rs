@@ -813,6 +813,28 @@ fn a_node_that_was_repaired_votes_only_once_it_has_everything() {
 }
 
 #[test]
+fn who_elects_itself_alone_tells_nobody_before_its_term_is_durable() {
+    let mut consensus = Consensus::new(settings(NodeId(1), 1, 1));
+    let base = (Index(1), Term(1));
+    let members = Members { learners: vec![NodeId(2)], ..Members::voters([NodeId(1)]) };
+    let hard_state = HardState { term: Term(1), vote: NodeId(0), commit: Index(1) };
+    let start =
+        Start { base, hard_state, members: (Index(1), members), applied: Index(1), ..Start::default() };
+    consensus.start(GROUP, &start, Duration::ZERO);
+    consensus.propose(GROUP, Bytes::from_static(b"early")).expect("it leads already");
+    let batch = consensus.take(Duration::ZERO);
+    assert!(batch.messages.is_empty(), "{:?}", batch.messages);
+    let last = batch.persist.last().expect("its term, and its entries");
+    assert_eq!(
+        batch.persist.iter().filter_map(|persist| persist.hard_state).next().map(|state| state.term),
+        Some(Term(2))
+    );
+    consensus.persisted(GROUP, last.number);
+    let batch = consensus.take(Duration::ZERO);
+    assert!(batch.messages.iter().any(|envelope| envelope.to == NodeId(2)));
+}
+
+#[test]
 #[ignore = "a hunt, of minutes"]
 fn a_cluster_agrees_over_many_seeds() {
     for seed in 1000..2200 {

@@ -72,9 +72,9 @@ impl Message {
             .then(|| SnapshotMeta::from_raft(self.raft.get_snapshot()))
     }
 
-    /// Whether it brings entries.
-    pub(crate) fn has_entries(&self) -> bool {
-        !self.raft.entries.is_empty()
+    /// The size of the largest entry that it brings, in bytes; `None`: it brings none.
+    pub(crate) fn largest_entry(&self) -> Option<usize> {
+        self.raft.entries.iter().map(|entry| entry.data.len()).max()
     }
 
     pub(super) fn kind(&self) -> MessageType {

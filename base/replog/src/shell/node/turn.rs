@@ -118,13 +118,22 @@ impl Shared {
                     tracing::warn!(peer = %from, %group, "a message that makes no sense was dropped");
                     return;
                 };
-                if message.has_entries() {
-                    let on_the_way = self.on_the_way_bytes.get() + len;
-                    if !self.log.has_room_for(on_the_way) {
+                if let Some(largest) = message.largest_entry() {
+                    let max = self.log.entry_bytes_max();
+                    if largest > max {
+                        tracing::error!(
+                            %group,
+                            "an entry of {largest} bytes has no place in this node's log, which takes {max}: give all nodes \
+                             segments of one size"
+                        );
+                        return;
+                    }
+                    let on_the_way = self.on_the_way_bytes.get();
+                    if !self.log.has_room_for(len, on_the_way) {
                         // The log is behind, or the disk full. The leader asks again.
                         return;
                     }
-                    self.on_the_way_bytes.set(on_the_way);
+                    self.on_the_way_bytes.set(on_the_way + len);
                 }
                 self.consensus.borrow_mut().receive(from, group, message, time::boot_clock());
             }
