@@ -1,7 +1,7 @@
 //! What is asked for: which scenario, which seeds, until when.
 
 use crate::hunt::{self, Plan, Scenario};
-use crate::{quiet, wal};
+use crate::{cluster, quiet, wal};
 use clap::Parser;
 use std::hash::BuildHasher;
 use std::process::ExitCode;
@@ -33,7 +33,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 2000)]
     operations: u64,
     /// Only this scenario; all by default.
-    #[arg(long, value_parser = ["wal"])]
+    #[arg(long, value_parser = ["wal", "cluster"])]
     scenario: Option<String>,
     /// Prints what happens, and what the programs log, to standard error.
     #[arg(long)]
@@ -45,7 +45,8 @@ pub(crate) struct Arguments {
 
 const SEEDS: u64 = 100;
 
-const SCENARIOS: [Scenario; 1] = [Scenario { name: "wal", run: wal::run }];
+const SCENARIOS: [Scenario; 2] =
+    [Scenario { name: "wal", run: wal::run }, Scenario { name: "cluster", run: cluster::run }];
 
 pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();

@@ -9,6 +9,8 @@
 #![forbid(unsafe_code)]
 
 #[cfg(sim)]
+mod cluster;
+#[cfg(sim)]
 mod command;
 #[cfg(sim)]
 mod hunt;

@@ -91,6 +91,39 @@ const MUTANTS: &[Mutant] = &[
         text: "    current.file.sync_data().await.map_err(Error::io(\"sync\", &current.path))?;",
         becomes: "",
     },
+    Mutant {
+        name: "consensus is told before the log is durable",
+        scenario: "cluster",
+        file: "base/replog/src/shell/node/turn.rs",
+        text: "            self.persisting.borrow_mut().push_back((ticket, group, number));",
+        becomes: "            let _ = ticket;
+            self.consensus.borrow_mut().persisted(group, number);
+            self.work.notify_one();",
+    },
+    Mutant {
+        name: "the vote is forgotten",
+        scenario: "cluster",
+        file: "base/replog/src/shell/node/turn.rs",
+        text: "Some(state) if urgent => ticket = Some(stream.set_hard_state(group, state)),",
+        becomes: "Some(state) if urgent => {
+                    let state = consensus::HardState { vote: NodeId(0), ..state };
+                    ticket = Some(stream.set_hard_state(group, state));
+                }",
+    },
+    Mutant {
+        name: "a lease never ends",
+        scenario: "cluster",
+        file: "base/replog/src/core/consensus/group.rs",
+        text: "(alone || self.lease.holds(now))",
+        becomes: "(alone || self.lease.holds(now) || !alone)",
+    },
+    Mutant {
+        name: "a lease on a clock that sleeps with the machine",
+        scenario: "cluster",
+        file: "base/runtime/src/sim/clock.rs",
+        text: "read(super::node::Clock::boot_ns,",
+        becomes: "read(super::node::Clock::monotonic_ns,",
+    },
 ];
 
 pub(crate) fn main(names: &[String]) -> ExitCode {
