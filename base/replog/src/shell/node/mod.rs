@@ -9,11 +9,13 @@
 //! call back.
 //!
 //! The map: [`peer`] sends, [`accept`] receives, [`turn`] does what consensus asks for, [`snapshots`] moves snapshots,
-//! [`machine`] is what an owner implements.
+//! [`machine`] is what an owner implements, [`recovering`] reads the log, [`options`] sets all up.
 
 mod accept;
 mod machine;
+mod options;
 mod peer;
+mod recovering;
 mod snapshots;
 mod turn;
 
@@ -21,23 +23,24 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use runtime::JoinHandle;
-use runtime::net::{Address, BoundListener, ListenOptions};
-use runtime::sync::{MailReceiver, Notify, mailbox};
+use runtime::net::{Address, BoundListener};
+use runtime::sync::{MailReceiver, Notify};
 use runtime::time;
 
 use self::accept::{Door, Inbound, Routes};
 pub use self::machine::{Pending, Role, SnapshotSink, SnapshotSource, StateMachine};
+pub use self::options::{NodeCore, NodeOptions};
 use self::peer::Peer;
+use self::recovering::Recovering;
 use self::snapshots::{Arriving, Leaving};
 use crate::core::consensus::{
-    self, Change, Consensus, Entry, Members, Read, ReadTicket, Refused, Settings, SnapshotMeta,
+    self, Change, Consensus, Members, Read, ReadTicket, Refused, Settings, SnapshotMeta,
 };
-use crate::core::recovery::GroupState;
 use crate::core::stream::Ticket;
 use crate::limits;
 use crate::shell::once::{Once, Setter, once};
@@ -46,106 +49,6 @@ use crate::{Error, GroupId, Index, Log, NodeId, Options, Term};
 /// Where a group's log begins when it is founded: behind an entry that there never was, so that every member, the
 /// first ones too, has its members from a snapshot's position.
 const FOUNDED: (Index, Term) = (Index(1), Term(1));
-
-/// How a node takes part.
-#[derive(Clone, Debug)]
-pub struct NodeOptions {
-    /// This node.
-    pub node: NodeId,
-    /// The cluster's number: nodes of another are refused.
-    pub cluster: u64,
-    /// Where peers connect to. Absent: this node has none.
-    pub listen: Option<Address>,
-    /// Where the peers are, as far as known: see [`Replicas::set_peer`].
-    pub peers: BTreeMap<NodeId, Address>,
-    /// The unit of the next three.
-    pub tick: Duration,
-    /// Ticks between heartbeats.
-    pub heartbeat_ticks: u32,
-    /// Ticks without a leader until the first node campaigns; the last does after twice as many.
-    pub election_ticks: u32,
-    /// Ticks without work after which a group sends nothing more.
-    pub quiet_after_ticks: u32,
-    /// How much faster one node's clock may run than another's, in thousandths: a leader's lease ends so much sooner.
-    pub clock_drift_permille: u32,
-    /// Spreads elections.
-    pub seed: u64,
-    /// Bytes of entries that a group keeps in memory for members that are a little behind.
-    pub group_memory_bytes: usize,
-}
-
-impl NodeOptions {
-    /// Node `node` of cluster `cluster`, without peers; ticks of 50 ms, a heartbeat every two, an election after 8 to 15.
-    pub fn new(node: NodeId, cluster: u64) -> NodeOptions {
-        NodeOptions {
-            node,
-            cluster,
-            listen: None,
-            peers: BTreeMap::new(),
-            tick: Duration::from_millis(50),
-            heartbeat_ticks: 2,
-            election_ticks: 8,
-            quiet_after_ticks: 200,
-            clock_drift_permille: 10,
-            seed: 0,
-            group_memory_bytes: 4 * 1024 * 1024,
-        }
-    }
-
-    fn check(&self) -> Result<(), Error> {
-        let wrong = match () {
-            () if self.node == NodeId(0) => "node 0 is nobody: number nodes from 1 on",
-            () if self.heartbeat_ticks == 0 || self.election_ticks < self.heartbeat_ticks + 2 => {
-                "election_ticks: at least two more than heartbeat_ticks, which is at least 1"
-            }
-            () if self.tick < Duration::from_millis(1) => "tick: at least 1 ms",
-            () if self.clock_drift_permille >= 500 => "clock_drift_permille: below 500",
-            () => return Ok(()),
-        };
-        Err(Error::Options(wrong.to_owned()))
-    }
-}
-
-/// A node that is bound and not running yet: what one of its cores needs.
-pub struct NodeCore {
-    options: NodeOptions,
-    core: usize,
-    listener: Option<BoundListener>,
-    inbox: MailReceiver<Inbound>,
-    routes: Arc<Routes>,
-}
-
-impl NodeCore {
-    /// Binds a node of so many cores; gives each its part.
-    ///
-    /// # Errors
-    /// [`Error::Options`]; [`Error::Io`] when the address can't be bound.
-    pub fn bind(options: &NodeOptions, cores: usize) -> Result<Vec<NodeCore>, Error> {
-        options.check()?;
-        let mut listeners = Vec::new();
-        if let Some(address) = &options.listen {
-            let bound = runtime::net::listen(address, cores, &ListenOptions::default());
-            let path = || PathBuf::from(address.to_string());
-            listeners = bound.map_err(|source| Error::Io { what: "listen on", path: path(), source })?;
-        }
-        let (senders, receivers): (Vec<_>, Vec<_>) = (0..cores).map(|_| mailbox(limits::INBOX_MAX)).unzip();
-        let routes = Arc::new(Routes { groups: RwLock::default(), inboxes: senders });
-        let mut listeners = listeners.into_iter();
-        let cores = receivers.into_iter().enumerate().map(|(core, inbox)| NodeCore {
-            options: options.clone(),
-            core,
-            listener: listeners.next(),
-            inbox,
-            routes: routes.clone(),
-        });
-        Ok(cores.collect())
-    }
-
-    /// Where peers connect to; port 0 has become a port.
-    pub fn address(&self) -> Option<Address> {
-        self.listener.as_ref().map(BoundListener::local_addr)
-    }
-}
 
 /// The groups of one core of a node. Clones share it; it lives on the core that opened it.
 #[derive(Clone)]
@@ -445,63 +348,6 @@ impl Replicas {
         let groups: Vec<GroupId> = self.shared.groups.borrow().keys().copied().collect();
         groups.into_iter().for_each(|group| self.shared.give_up_waiting(group, |_| true));
         self.shared.log.close().await
-    }
-}
-
-/// A group while its log is read.
-struct Recovering {
-    machine: Box<dyn StateMachine>,
-    /// Entries up to here are committed, and no change of members is among them that is not in force.
-    floor: Index,
-    durable: Index,
-    kept: VecDeque<Entry>,
-    kept_bytes: usize,
-    base: (Index, Term),
-}
-
-impl Recovering {
-    fn new(state: &GroupState, machine: Box<dyn StateMachine>) -> Recovering {
-        let commit = state.state.hard_state.commit;
-        let before_change = state.changes.first().map_or(commit, |change| Index(change.0 - 1));
-        let durable = machine.durable();
-        let (base, floor) = (state.state.truncated, commit.min(before_change));
-        Recovering { machine, floor, durable, kept: VecDeque::new(), kept_bytes: 0, base }
-    }
-
-    fn take(&mut self, entry: &Entry, memory: usize) {
-        if entry.index <= self.floor && entry.index > self.durable && entry.kind == consensus::Kind::App {
-            self.machine.apply(entry.index, &entry.bytes);
-        }
-        self.kept_bytes += entry.bytes.len();
-        // A copy: it would keep its whole batch in memory.
-        let bytes = Bytes::copy_from_slice(&entry.bytes);
-        self.kept.push_back(Entry { bytes, ..*entry });
-        while self.kept_bytes > memory && self.kept.front().is_some_and(|oldest| oldest.index <= self.floor) {
-            let Some(oldest) = self.kept.pop_front() else { return };
-            self.kept_bytes -= oldest.bytes.len();
-            self.base = (oldest.index, oldest.term);
-        }
-    }
-
-    fn finish(
-        self,
-        group: GroupId,
-        state: &GroupState,
-    ) -> Result<(consensus::Start, Box<dyn StateMachine>), Error> {
-        let truncated = state.truncated();
-        if self.durable < truncated && truncated > FOUNDED.0 {
-            return Err(Error::Behind { group, durable: self.durable, truncated });
-        }
-        let start = consensus::Start {
-            base: self.base,
-            hard_state: state.state.hard_state,
-            members: state.state.members.clone(),
-            applied: self.floor.max(self.base.0),
-            entries: self.kept.into(),
-            terms: state.terms.clone(),
-            voiceless: false,
-        };
-        Ok((start, self.machine))
     }
 }
 

@@ -1,0 +1,71 @@
+//! A group while its log is read: committed entries go to its state machine, and the newest stay in memory.
+//!
+//! Always holds: nothing is applied that is not committed, nor anything behind a change of members that is not in force;
+//! what is not applied is kept, whatever it takes.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::FOUNDED;
+use super::machine::StateMachine;
+use crate::core::consensus::{self, Entry};
+use crate::core::recovery::GroupState;
+use crate::{Error, GroupId, Index, Term};
+
+/// A group while its log is read.
+pub(super) struct Recovering {
+    machine: Box<dyn StateMachine>,
+    /// Entries up to here are committed, and no change of members is among them that is not in force.
+    floor: Index,
+    durable: Index,
+    kept: VecDeque<Entry>,
+    kept_bytes: usize,
+    base: (Index, Term),
+}
+
+impl Recovering {
+    pub(super) fn new(state: &GroupState, machine: Box<dyn StateMachine>) -> Recovering {
+        let commit = state.state.hard_state.commit;
+        let before_change = state.changes.first().map_or(commit, |change| Index(change.0 - 1));
+        let durable = machine.durable();
+        let (base, floor) = (state.state.truncated, commit.min(before_change));
+        Recovering { machine, floor, durable, kept: VecDeque::new(), kept_bytes: 0, base }
+    }
+
+    pub(super) fn take(&mut self, entry: &Entry, memory: usize) {
+        if entry.index <= self.floor && entry.index > self.durable && entry.kind == consensus::Kind::App {
+            self.machine.apply(entry.index, &entry.bytes);
+        }
+        self.kept_bytes += entry.bytes.len();
+        // A copy: it would keep its whole batch in memory.
+        let bytes = Bytes::copy_from_slice(&entry.bytes);
+        self.kept.push_back(Entry { bytes, ..*entry });
+        while self.kept_bytes > memory && self.kept.front().is_some_and(|oldest| oldest.index <= self.floor) {
+            let Some(oldest) = self.kept.pop_front() else { return };
+            self.kept_bytes -= oldest.bytes.len();
+            self.base = (oldest.index, oldest.term);
+        }
+    }
+
+    pub(super) fn finish(
+        self,
+        group: GroupId,
+        state: &GroupState,
+    ) -> Result<(consensus::Start, Box<dyn StateMachine>), Error> {
+        let truncated = state.truncated();
+        if self.durable < truncated && truncated > FOUNDED.0 {
+            return Err(Error::Behind { group, durable: self.durable, truncated });
+        }
+        let start = consensus::Start {
+            base: self.base,
+            hard_state: state.state.hard_state,
+            members: state.state.members.clone(),
+            applied: self.floor.max(self.base.0),
+            entries: self.kept.into(),
+            terms: state.terms.clone(),
+            voiceless: false,
+        };
+        Ok((start, self.machine))
+    }
+}
