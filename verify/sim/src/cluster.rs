@@ -352,7 +352,11 @@ impl Nemesis<'_> {
         while self.shared.borrow().operations < operations && self.world.now() < end {
             let calm = Duration::from_millis(10 + self.world.random_below(1500));
             self.run(calm)?;
-            self.misfortune();
+            if self.world.random_below(6) == 0 {
+                self.flurry()?;
+            } else {
+                self.misfortune();
+            }
             let after = Duration::from_millis(self.world.random_below(2000));
             self.run(after)?;
             self.mend_some();
@@ -421,6 +425,28 @@ impl Nemesis<'_> {
             }
             _ => {}
         }
+    }
+
+    /// Elections under way on slow links, while whoever may have voted dies and is back at once.
+    fn flurry(&mut self) -> Result<(), String> {
+        for (one, other) in
+            self.nodes.iter().flat_map(|one| self.nodes.iter().map(move |other| (*one, *other)))
+        {
+            if one != other {
+                let delay = Duration::from_millis(self.world.random_below(250));
+                self.world.delay(one, other, delay);
+            }
+        }
+        for _ in 0..10 + self.world.random_below(30) {
+            let pause = Duration::from_millis(5 + self.world.random_below(150));
+            self.run(pause)?;
+            let node = self.any();
+            let how = if self.world.random_below(2) == 0 { Crash::Kill } else { Crash::PowerLoss };
+            self.world.crash(node, how);
+            self.world.restart(node);
+        }
+        self.nodes.iter().for_each(|node| self.mend(*node));
+        Ok(())
     }
 
     fn mend_some(&mut self) {
