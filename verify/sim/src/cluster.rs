@@ -437,14 +437,20 @@ impl Nemesis<'_> {
                 self.world.delay(one, other, delay);
             }
         }
+        // Two who can't hear of each other, and one whom both ask for its vote.
+        let (one, other, victim) = (self.any(), self.any(), self.any());
+        if one != other {
+            self.world.partition_groups(&[one], &[other]);
+        }
         for _ in 0..10 + self.world.random_below(30) {
-            let pause = Duration::from_millis(5 + self.world.random_below(150));
+            let pause = Duration::from_millis(5 + self.world.random_below(400));
             self.run(pause)?;
-            let node = self.any();
+            let node = if self.world.random_below(4) == 0 { self.any() } else { victim };
             let how = if self.world.random_below(2) == 0 { Crash::Kill } else { Crash::PowerLoss };
             self.world.crash(node, how);
             self.world.restart(node);
         }
+        self.world.heal_all();
         self.nodes.iter().for_each(|node| self.mend(*node));
         Ok(())
     }
