@@ -2,25 +2,35 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`echo`] | the `runtime` scenario's servers, one per runtime, all doing the same |
-//! | [`load`] | closed-loop load, on our runtime |
-//! | [`process`] | a server as a pinned child process, its CPU time |
-//! | [`report`] | rows, medians, the result file |
+//! | [`settings`] | the command line's flags |
+//! | [`harness`] | runs contestants in turns, keeps rows, sums them up |
+//! | [`peers`] | the programs that are compared |
+//! | [`load`] | clients of each protocol, closed and open loop |
+//! | [`scenario`] | who runs and what they are asked |
 //!
-//! What always holds: a figure is a ratio of runs alternated in one go, on the same machine, with the same load.
+//! What always holds: a figure is a ratio of runs alternated in one go, on the same machine, with the same load; a run that
+//! went wrong gives an error and no figure.
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods)] // measures by the system's own clock
 
-mod echo;
+mod error;
+mod harness;
 mod load;
-mod process;
-mod report;
+mod peers;
+mod scenario;
+mod settings;
 
 use clap::{Parser, Subcommand};
-use std::path::PathBuf;
+use error::Error;
+use harness::result::Report;
+use settings::Flags;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
 
-/// Measures ours beside the peers.
+/// Measures ours beside the peers, in turns in one run.
 #[derive(Debug, Parser)]
+#[command(name = "bench")]
 struct Cli {
     #[command(subcommand)]
     scenario: Scenario,
@@ -28,34 +38,48 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Scenario {
-    /// The same small answer to the same small request on each runtime: what our facade costs.
-    Runtime {
-        /// Rounds; in each, every runtime runs once.
-        #[arg(long, default_value_t = 5)]
-        pairs: usize,
-        /// Seconds of each run.
-        #[arg(long, default_value_t = 4)]
-        seconds: u64,
-        /// Where the result goes.
-        #[arg(long)]
-        json: Option<PathBuf>,
-    },
-    /// One echo server, started by the scenario.
+    /// The same small answer to the same small request on each runtime: what our facade costs
+    Runtime(Flags),
+    /// cachesrv beside memcached
+    Cache(Flags),
+    /// One echo server, started by the scenario
     #[command(hide = true)]
-    EchoServer { runtime: echo::Runtime },
+    EchoServer { runtime: scenario::echo::Runtime, address: SocketAddr },
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    match Cli::parse().scenario {
-        Scenario::Runtime { pairs, seconds, json } => {
-            let result = report::runtimes(pairs, seconds)?;
-            println!("\n{}", result.table());
-            if let Some(path) = json {
-                result.write(&path)?;
-                println!("written to {}", path.display());
-            }
+fn main() -> ExitCode {
+    match run(Cli::parse().scenario) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::from(if matches!(error, Error::Usage(_) | Error::NotInstalled { .. }) { 2 } else { 1 })
         }
-        Scenario::EchoServer { runtime } => echo::serve(runtime)?,
+    }
+}
+
+fn run(scenario: Scenario) -> Result<(), Error> {
+    match scenario {
+        Scenario::Runtime(flags) => measure("runtime", flags, scenario::runtimes::run),
+        Scenario::Cache(flags) => measure("cache", flags, scenario::cache::run),
+        Scenario::EchoServer { runtime, address } => {
+            scenario::echo::serve(runtime, address).map_err(Error::io(format!("serving on {address}")))
+        }
+    }
+}
+
+fn measure(
+    name: &str,
+    flags: Flags,
+    run: fn(&settings::Settings) -> Result<Report, Error>,
+) -> Result<(), Error> {
+    let settings = flags.resolve()?;
+    let report = run(&settings)?;
+    println!("\n{}", report.table());
+    let folder = || Path::new(env!("CARGO_MANIFEST_DIR")).join("results").join(report.machine.folder());
+    let default = (!settings.small).then(|| folder().join(format!("{name}.json")));
+    if let Some(path) = settings.json.or(default) {
+        report.write(&path)?;
+        println!("written to {}", path.display());
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 
 use clap::ValueEnum;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 
 /// Bytes of a request.
 pub(crate) const REQUEST: &[u8; 8] = b"get foo\n";
@@ -38,6 +38,16 @@ impl Runtime {
             Runtime::Tokio => "tokio",
         }
     }
+
+    /// The release in Cargo.lock, or our own.
+    pub(crate) fn version(self) -> &'static str {
+        match self {
+            Runtime::Ring | Runtime::Epoll => env!("CARGO_PKG_VERSION"),
+            Runtime::Monoio => "0.2",
+            Runtime::TokioUring => "0.5",
+            Runtime::Tokio => "1",
+        }
+    }
 }
 
 /// Counts the whole requests in a stream.
@@ -54,10 +64,9 @@ impl Requests {
     }
 }
 
-/// Serves on a port of the kernel's choice, printed first, until killed.
-pub(crate) fn serve(runtime: Runtime) -> io::Result<()> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    println!("{}", listener.local_addr()?);
+/// Serves until killed.
+pub(crate) fn serve(runtime: Runtime, address: SocketAddr) -> io::Result<()> {
+    let listener = TcpListener::bind(address)?;
     match runtime {
         Runtime::Ring => ours(runtime::Backend::Ring, listener),
         Runtime::Epoll => ours(runtime::Backend::Epoll, listener),

@@ -1,0 +1,56 @@
+//! What a figure was measured on.
+
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::process::Command;
+
+/// The machine and the state of the code.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Machine {
+    pub(crate) cpu: String,
+    pub(crate) cores: usize,
+    pub(crate) virtual_machine: bool,
+    pub(crate) memory_mib: u64,
+    pub(crate) kernel: String,
+    /// The commit, with `+changes` when files differ from it.
+    pub(crate) commit: String,
+    /// The day, in UTC.
+    pub(crate) date: String,
+}
+
+impl Machine {
+    pub(crate) fn this() -> Machine {
+        let cpuinfo = read("/proc/cpuinfo");
+        let field = |name: &str| {
+            let line = cpuinfo.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+            line.split_once(':').map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+        };
+        let memory = read("/proc/meminfo");
+        let memory_kib = memory.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
+        let changes =
+            if git(&["status", "--porcelain", "--untracked-files=no"]).is_empty() { "" } else { "+changes" };
+        Machine {
+            cpu: field("model name"),
+            cores: runtime::cores(),
+            virtual_machine: field("flags").split(' ').any(|flag| flag == "hypervisor"),
+            memory_mib: memory_kib.unwrap_or_default() / 1024,
+            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            commit: git(&["rev-parse", "HEAD"]) + changes,
+            date: ::time::OffsetDateTime::now_utc().date().to_string(),
+        }
+    }
+
+    /// The folder of its results: the day and the kind of machine.
+    pub(crate) fn folder(&self) -> String {
+        format!("{}-{}core-{}", self.date, self.cores, if self.virtual_machine { "vm" } else { "metal" })
+    }
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+fn git(arguments: &[&str]) -> String {
+    let output = Command::new("git").args(arguments).output();
+    output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+}

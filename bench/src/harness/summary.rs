@@ -1,0 +1,180 @@
+//! Rows to medians and ratios: ours by the peer's, pair by pair.
+
+use super::result::{Report, Row};
+use std::fmt::Write;
+
+/// A figure of several runs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Figure {
+    pub(crate) median: f64,
+    pub(crate) lowest: f64,
+    pub(crate) highest: f64,
+}
+
+impl Figure {
+    /// None of no values.
+    pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Figure> {
+        let mut values: Vec<f64> = values.into_iter().collect();
+        values.sort_by(f64::total_cmp);
+        let (lowest, highest) = (*values.first()?, *values.last()?);
+        let middle = values.len() / 2;
+        let median =
+            if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 };
+        Some(Figure { median, lowest, highest })
+    }
+}
+
+/// What is compared: a column of the table.
+pub(crate) struct Column {
+    pub(crate) title: &'static str,
+    /// Which way is better, for whoever draws or judges it.
+    pub(crate) lower_is_better: bool,
+    pub(crate) of: fn(&Row) -> Option<f64>,
+}
+
+/// Every figure a row may have.
+pub(crate) const COLUMNS: [Column; 8] = [
+    Column {
+        title: "CPU µs/request",
+        lower_is_better: true,
+        of: |row| Some(row.saturation.as_ref()?.cpu_us_per_request),
+    },
+    Column {
+        title: "requests/s",
+        lower_is_better: false,
+        of: |row| Some(row.saturation.as_ref()?.requests_per_second),
+    },
+    Column { title: "p50 µs", lower_is_better: true, of: |row| Some(row.latency.as_ref()?.p50_us) },
+    Column { title: "p99 µs", lower_is_better: true, of: |row| Some(row.latency.as_ref()?.p99_us) },
+    Column { title: "p99.9 µs", lower_is_better: true, of: |row| Some(row.latency.as_ref()?.p999_us) },
+    Column { title: "bytes each", lower_is_better: true, of: |row| Some(row.memory.as_ref()?.bytes_each) },
+    Column { title: "syncs/s", lower_is_better: true, of: |row| row.saturation.as_ref()?.syncs_per_second },
+    Column {
+        title: "RSS MiB",
+        lower_is_better: true,
+        of: |row| Some(row.saturation.as_ref()?.rss_bytes as f64 / 1048576.0),
+    },
+];
+
+impl Report {
+    /// The cases in the order in which they ran.
+    pub(crate) fn cases(&self) -> Vec<&str> {
+        let mut cases: Vec<&str> = Vec::new();
+        for row in &self.rows {
+            if !cases.contains(&row.case.as_str()) {
+                cases.push(&row.case);
+            }
+        }
+        cases
+    }
+
+    /// Who ran in a case, ours first.
+    pub(crate) fn contestants_of(&self, case: &str) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for row in self.rows.iter().filter(|row| row.case == case) {
+            if !names.contains(&row.contestant.as_str()) {
+                names.push(&row.contestant);
+            }
+        }
+        names
+    }
+
+    /// A contestant's figure in a case.
+    pub(crate) fn figure(&self, case: &str, contestant: &str, column: &Column) -> Option<Figure> {
+        let rows = self.rows.iter().filter(|row| row.case == case && row.contestant == contestant);
+        Figure::of(rows.filter_map(column.of))
+    }
+
+    /// `ours` by `peer`, in each pair by itself.
+    pub(crate) fn ratio(&self, case: &str, ours: &str, peer: &str, column: &Column) -> Option<Figure> {
+        let of = |contestant: &str, pair: usize| {
+            let mut rows = self.rows.iter().filter(|row| row.case == case && row.contestant == contestant);
+            rows.find_map(|row| (column.of)(row).filter(|_| row.pair == pair))
+        };
+        let pairs = self.rows.iter().map(|row| row.pair).max()? + 1;
+        Figure::of((0..pairs).filter_map(|pair| Some(of(ours, pair)? / of(peer, pair)?)))
+    }
+
+    /// The terminal's table: for each case a line for each contestant, and ours by theirs.
+    pub(crate) fn table(&self) -> String {
+        let mut out = String::new();
+        for case in self.cases() {
+            self.case_table(case, &mut out);
+        }
+        for gap in &self.gaps {
+            let case = if gap.case.is_empty() { "every case" } else { &gap.case };
+            let _ = writeln!(out, "gap: {case}, {}: {}", gap.contestant, gap.reason);
+        }
+        out
+    }
+
+    fn case_table(&self, case: &str, out: &mut String) {
+        let rows = || self.rows.iter().filter(move |row| row.case == case);
+        let columns: Vec<&Column> =
+            COLUMNS.iter().filter(|column| rows().any(|row| (column.of)(row).is_some())).collect();
+        let contestants = self.contestants_of(case);
+        let ours = contestants.first().copied().unwrap_or_default();
+        let durability = rows().map(|row| row.durability.as_str()).find(|text| !text.is_empty());
+        let _ = writeln!(out, "{case}{}", durability.map(|text| format!(" [{text}]")).unwrap_or_default());
+        for contestant in &contestants {
+            let _ = write!(out, "  {contestant:<24}");
+            for column in &columns {
+                let Some(figure) = self.figure(case, contestant, column) else {
+                    let _ = write!(out, "  {:>28}", format!("{}: -", column.title));
+                    continue;
+                };
+                let mut text = format!("{}: {}", column.title, short(figure.median));
+                if *contestant != ours {
+                    if let Some(ratio) = self.ratio(case, ours, contestant, column) {
+                        let _ =
+                            write!(text, " (×{:.2} {:.2}–{:.2})", ratio.median, ratio.lowest, ratio.highest);
+                    }
+                }
+                let _ = write!(out, "  {text:>28}");
+            }
+            let mine = || rows().filter(|row| row.contestant == *contestant);
+            if mine().any(|row| row.saturation.as_ref().is_some_and(|seen| seen.load_was_the_limit)) {
+                let _ = write!(out, "  [the load was the limit]");
+            }
+            if mine().any(|row| row.latency.as_ref().is_some_and(|seen| seen.suspect)) {
+                let _ = write!(out, "  [the load was late]");
+            }
+            out.push('\n');
+        }
+        if contestants.len() > 1 {
+            let _ = writeln!(out, "  (× is {ours} by the other: median, lowest and highest of the pairs)");
+        }
+    }
+}
+
+/// Three digits that matter.
+pub(crate) fn short(value: f64) -> String {
+    match value.abs() {
+        0.0..1.0 => format!("{value:.3}"),
+        1.0..100.0 => format!("{value:.2}"),
+        100.0..10_000.0 => format!("{value:.0}"),
+        10_000.0..1_000_000.0 => format!("{:.1}k", value / 1e3),
+        _ => format!("{:.2}M", value / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_median_is_the_middle_or_between_two() {
+        let median = |values: &[f64]| Figure::of(values.iter().copied()).map(|figure| figure.median);
+        assert_eq!(median(&[]), None);
+        assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    }
+
+    #[test]
+    fn figures_are_written_with_what_matters() {
+        assert_eq!(
+            [0.3271, 5.184, 512.4, 54321.0, 1_234_567.0].map(short),
+            ["0.327", "5.18", "512", "54.3k", "1.23M"]
+        );
+    }
+}

@@ -1,0 +1,384 @@
+//! Load over byte streams: TCP, with TLS or without.
+//!
+//! What always holds: a wrong answer, a closed connection or silence ends the run with an error; nothing of the warm-up is
+//! counted; what was due is never skipped, however late.
+
+use super::{Client, Counters, Pace, Seen, Tally, histogram, thread_cpu_time};
+use crate::error::Error;
+use hdrhistogram::Histogram;
+use runtime::Options;
+use runtime::net::{Address, Stream};
+use runtime::sync::Notify;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tls::Conn;
+use tls::rustls::ClientConfig;
+
+/// Connections opened at a time.
+const OPENING: usize = 64;
+/// After the load has ended, answers under way may still come for so long.
+const LAST_ANSWERS: Duration = Duration::from_secs(10);
+
+/// A load.
+#[derive(Debug, Clone)]
+pub(crate) struct Spec {
+    pub(crate) address: SocketAddr,
+    pub(crate) connections: usize,
+    pub(crate) pace: Pace,
+    pub(crate) warm_up: Duration,
+    pub(crate) duration: Duration,
+    /// The CPU that the load has to itself.
+    pub(crate) cpu: usize,
+    /// Clients of TLS, and the name they ask for.
+    pub(crate) tls: Option<(Arc<ClientConfig>, String)>,
+    /// A connection for every request; closed loop only, one request in flight.
+    pub(crate) reconnect: bool,
+}
+
+/// What the tasks of a run share.
+struct Run {
+    tally: Tally,
+    latency: Histogram<u64>,
+    lateness: Histogram<u64>,
+    counting: bool,
+    failure: Option<Error>,
+}
+
+impl Run {
+    fn shared() -> Shared {
+        let run = Run {
+            tally: Tally::default(),
+            latency: histogram(),
+            lateness: histogram(),
+            counting: false,
+            failure: None,
+        };
+        Rc::new((RefCell::new(run), Notify::new()))
+    }
+}
+
+type Shared = Rc<(RefCell<Run>, Notify)>;
+
+fn fail(shared: &Shared, error: Error) {
+    shared.0.borrow_mut().failure.get_or_insert(error);
+    shared.1.notify_all();
+}
+
+/// Sends what `client` gives for each connection (by number) and counts what comes back; `counters` reads the server's.
+///
+/// # Errors
+/// When the server can't be reached, closes, is silent throughout, or answers wrongly.
+pub(crate) fn run<C: Client + 'static>(
+    spec: &Spec,
+    client: impl Fn(usize) -> C + 'static,
+    counters: impl Fn() -> Counters,
+) -> Result<Seen, Error> {
+    let options = Options { pin_to_core: Some(spec.cpu), ..Options::default() };
+    runtime::block_on(&options, async {
+        let shared = Run::shared();
+        begin(spec, Rc::new(client), &shared).await?;
+        pause(&shared, spec.warm_up).await?;
+        let (begun, before, load_before) = (runtime::time::now(), counters(), thread_cpu_time());
+        let tally_before = {
+            let mut run = shared.0.borrow_mut();
+            run.counting = true;
+            run.tally
+        };
+        pause(&shared, spec.duration).await?;
+        let (elapsed, after, load_after) = (begun.elapsed(), counters(), thread_cpu_time());
+        let mut run = shared.0.borrow_mut();
+        run.counting = false;
+        let tally = run.tally.since(tally_before);
+        if tally.answers == 0 {
+            return Err(Error::WrongAnswer(format!("none at all within {} s", spec.duration.as_secs_f64())));
+        }
+        Ok(Seen {
+            tally,
+            elapsed,
+            server_cpu: after.server_cpu.saturating_sub(before.server_cpu),
+            load_cpu: load_after - load_before,
+            flushes: after.flushes - before.flushes,
+            latency: run.latency.clone(),
+            lateness: run.lateness.clone(),
+        })
+    })
+    .map_err(Error::io("starting the load's thread"))?
+}
+
+/// Waits, and ends early when a connection has failed.
+async fn pause(shared: &Shared, duration: Duration) -> Result<(), Error> {
+    let _ = runtime::time::timeout(duration, shared.1.notified()).await;
+    match shared.0.borrow_mut().failure.take() {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
+
+async fn begin<C: Client + 'static>(
+    spec: &Spec,
+    client: Rc<impl Fn(usize) -> C + 'static>,
+    shared: &Shared,
+) -> Result<(), Error> {
+    match spec.pace {
+        Pace::Saturate { .. } if spec.reconnect => {
+            for number in 0..spec.connections {
+                let (spec, shared, client) = (spec.clone(), shared.clone(), client.clone());
+                runtime::spawn(async move {
+                    if let Err(error) = one_each(&spec, &*client, number, &shared).await {
+                        fail(&shared, error);
+                    }
+                });
+            }
+        }
+        Pace::Saturate { in_flight } => {
+            for (number, conn) in open(spec).await?.into_iter().enumerate() {
+                let (shared, mut client) = (shared.clone(), client(number));
+                runtime::spawn(async move {
+                    if let Err(error) = closed(&conn, &mut client, in_flight, u64::MAX, &shared).await {
+                        fail(&shared, error);
+                    }
+                });
+            }
+        }
+        Pace::Rate { requests_per_second } => {
+            let conns = open(spec).await?;
+            let lanes: Vec<Rc<Lane<C>>> = conns
+                .into_iter()
+                .enumerate()
+                .map(|(number, conn)| {
+                    Rc::new(Lane { conn, due: RefCell::default(), client: RefCell::new(client(number)) })
+                })
+                .collect();
+            for lane in &lanes {
+                let (lane, shared) = (lane.clone(), shared.clone());
+                runtime::spawn(async move {
+                    if let Err(error) = take_answers(&lane, &shared).await {
+                        fail(&shared, error);
+                    }
+                });
+            }
+            let shared = shared.clone();
+            runtime::spawn(async move {
+                if let Err(error) = pace(&lanes, requests_per_second, &shared).await {
+                    fail(&shared, error);
+                }
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Opens all connections, some at a time.
+async fn open(spec: &Spec) -> Result<Vec<Conn>, Error> {
+    let mut conns = Vec::with_capacity(spec.connections);
+    while conns.len() < spec.connections {
+        let count = OPENING.min(spec.connections - conns.len());
+        let opening: Vec<_> = (0..count)
+            .map(|_| {
+                let spec = spec.clone();
+                runtime::spawn(async move { connect(&spec).await })
+            })
+            .collect();
+        for conn in opening {
+            conns.push(conn.await?);
+        }
+    }
+    Ok(conns)
+}
+
+async fn connect(spec: &Spec) -> Result<Conn, Error> {
+    let stream = Stream::connect(&Address::Ip(spec.address)).await;
+    let stream = stream.map_err(Error::io(format!("connecting to {}", spec.address)))?;
+    let Some((config, name)) = &spec.tls else { return Ok(Conn::Plain(stream)) };
+    match tls::connect(stream, name, config.clone()).await {
+        Ok(stream) => Ok(Conn::Tls(stream)),
+        Err(error) => Err(Error::WrongAnswer(format!("TLS handshake with {}: {error}", spec.address))),
+    }
+}
+
+/// Sends `count` requests, `in_flight` at a time.
+async fn closed<C: Client>(
+    conn: &Conn,
+    client: &mut C,
+    in_flight: usize,
+    mut count: u64,
+    shared: &Shared,
+) -> Result<(), Error> {
+    let mut batch = Vec::new();
+    while count > 0 {
+        let in_flight = count.min(in_flight as u64);
+        count -= in_flight;
+        for _ in 0..in_flight {
+            client.request(&mut batch);
+        }
+        let bytes = batch.len();
+        conn.send(std::mem::take(&mut batch)).await.map_err(Error::io("sending"))?;
+        batch.reserve(bytes);
+        let mut left = in_flight;
+        while left > 0 {
+            let answers = receive(conn, client, shared).await?;
+            if answers > left {
+                return Err(Error::WrongAnswer(format!("{answers} answers where {left} were under way")));
+            }
+            left -= answers;
+        }
+    }
+    Ok(())
+}
+
+/// Receives once and counts; gives how many answers became whole.
+async fn receive<C: Client>(conn: &Conn, client: &mut C, shared: &Shared) -> Result<u64, Error> {
+    let lease = conn.recv().await.map_err(Error::io("receiving"))?;
+    if lease.is_empty() {
+        return Err(Error::WrongAnswer("the server closed the connection".to_owned()));
+    }
+    let mut tally = Tally { bytes: lease.len() as u64, ..Tally::default() };
+    client.receive(&lease, &mut tally).map_err(Error::WrongAnswer)?;
+    add(&mut shared.0.borrow_mut().tally, tally);
+    Ok(tally.answers)
+}
+
+fn add(all: &mut Tally, more: Tally) {
+    all.answers += more.answers;
+    all.misses += more.misses;
+    all.refused += more.refused;
+    all.bytes += more.bytes;
+}
+
+async fn one_each<C: Client>(
+    spec: &Spec,
+    client: &impl Fn(usize) -> C,
+    number: usize,
+    shared: &Shared,
+) -> Result<(), Error> {
+    let mut batch = Vec::new();
+    loop {
+        let (conn, mut client) = (connect(spec).await?, client(number));
+        client.request(&mut batch);
+        conn.send(std::mem::take(&mut batch)).await.map_err(Error::io("sending"))?;
+        while receive(&conn, &mut client, shared).await? == 0 {}
+        conn.abort();
+    }
+}
+
+/// One connection of an open loop.
+struct Lane<C> {
+    conn: Conn,
+    /// When each request under way was due, the oldest first.
+    due: RefCell<VecDeque<Instant>>,
+    client: RefCell<C>,
+}
+
+/// Sends each request when it is due, on one connection after the other. The CPU is its own, so it looks at the clock in
+/// every turn instead of sleeping: a timer's tick would show as latency.
+async fn pace<C: Client>(
+    lanes: &[Rc<Lane<C>>],
+    requests_per_second: f64,
+    shared: &Shared,
+) -> Result<(), Error> {
+    let begun = runtime::time::now();
+    let mut sent = 0_u64;
+    let mut batches: Vec<Vec<u8>> = vec![Vec::new(); lanes.len()];
+    let mut touched = Vec::new();
+    loop {
+        let now = runtime::time::now();
+        let due_by_now = (now.duration_since(begun).as_secs_f64() * requests_per_second) as u64;
+        while sent < due_by_now {
+            let due = begun + Duration::from_secs_f64(sent as f64 / requests_per_second);
+            let number = (sent % lanes.len() as u64) as usize;
+            let (lane, batch) = (&lanes[number], &mut batches[number]);
+            if batch.is_empty() {
+                touched.push(number);
+            }
+            lane.client.borrow_mut().request(batch);
+            lane.due.borrow_mut().push_back(due);
+            sent += 1;
+            let mut run = shared.0.borrow_mut();
+            if run.counting {
+                run.lateness.saturating_record(nanoseconds(now.saturating_duration_since(due)));
+            }
+        }
+        for number in touched.drain(..) {
+            let batch = std::mem::take(&mut batches[number]);
+            lanes[number].conn.send(batch).await.map_err(Error::io("sending"))?;
+        }
+        runtime::yield_now().await;
+    }
+}
+
+async fn take_answers<C: Client>(lane: &Lane<C>, shared: &Shared) -> Result<(), Error> {
+    loop {
+        let lease = match runtime::time::timeout(LAST_ANSWERS, lane.conn.recv()).await {
+            Ok(lease) => lease.map_err(Error::io("receiving"))?,
+            Err(_) if lane.due.borrow().is_empty() => continue,
+            Err(_) => return Err(Error::WrongAnswer(format!("none for {} s", LAST_ANSWERS.as_secs()))),
+        };
+        if lease.is_empty() {
+            return Err(Error::WrongAnswer("the server closed the connection".to_owned()));
+        }
+        let mut tally = Tally { bytes: lease.len() as u64, ..Tally::default() };
+        lane.client.borrow_mut().receive(&lease, &mut tally).map_err(Error::WrongAnswer)?;
+        let now = runtime::time::now();
+        let mut run = shared.0.borrow_mut();
+        add(&mut run.tally, tally);
+        for _ in 0..tally.answers {
+            let due = lane.due.borrow_mut().pop_front();
+            let due = due.ok_or_else(|| Error::WrongAnswer("an answer that nobody asked for".to_owned()))?;
+            if run.counting {
+                run.latency.saturating_record(nanoseconds(now.saturating_duration_since(due)));
+            }
+        }
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Sends so many requests of each client, each on a connection of its own, and gives what was answered to all of them.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn complete<C: Client + 'static>(spec: &Spec, clients: Vec<(C, u64)>) -> Result<Tally, Error> {
+    let Pace::Saturate { in_flight } = spec.pace else {
+        unreachable!("so many requests are sent at full speed")
+    };
+    let spec = Spec { connections: clients.len(), ..spec.clone() };
+    runtime::block_on(&Options { pin_to_core: Some(spec.cpu), ..Options::default() }, async {
+        let shared = Run::shared();
+        let conns = open(&spec).await?;
+        let sending: Vec<_> = conns
+            .into_iter()
+            .zip(clients)
+            .map(|(conn, (mut client, count))| {
+                let shared = shared.clone();
+                runtime::spawn(async move { closed(&conn, &mut client, in_flight, count, &shared).await })
+            })
+            .collect();
+        for task in sending {
+            task.await?;
+        }
+        Ok(shared.0.borrow().tally)
+    })
+    .map_err(Error::io("starting the load's thread"))?
+}
+
+/// Opens `count` connections, calls `then` while they are open and idle, and closes them.
+///
+/// # Errors
+/// When one can't be opened.
+pub(crate) fn with_idle<T>(spec: &Spec, count: usize, then: impl FnOnce() -> T) -> Result<T, Error> {
+    let spec = Spec { connections: count, ..spec.clone() };
+    runtime::block_on(&Options { pin_to_core: Some(spec.cpu), ..Options::default() }, async {
+        let conns = open(&spec).await?;
+        runtime::time::sleep(Duration::from_millis(500)).await;
+        let result = then();
+        conns.iter().for_each(Conn::abort);
+        Ok(result)
+    })
+    .map_err(Error::io("starting the load's thread"))?
+}

@@ -1,0 +1,5 @@
+//! The scenarios: who runs, how each is configured, and what work they are given.
+
+pub(crate) mod cache;
+pub(crate) mod echo;
+pub(crate) mod runtimes;
