@@ -7,6 +7,7 @@
 //! | [`peers`] | the programs that are compared |
 //! | [`load`] | clients of each protocol, closed and open loop |
 //! | [`scenario`] | who runs and what they are asked |
+//! | [`report`] | docs/PERFORMANCE.md from the results |
 //!
 //! What always holds: a figure is a ratio of runs alternated in one go, on the same machine, with the same load; a run that
 //! went wrong gives an error and no figure.
@@ -17,15 +18,16 @@ mod error;
 mod harness;
 mod load;
 mod peers;
+mod report;
 mod scenario;
 mod settings;
 
 use clap::{Parser, Subcommand};
 use error::Error;
 use harness::result::Report;
-use settings::Flags;
+use settings::{Flags, Settings};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Measures ours beside the peers, in turns in one run.
@@ -42,10 +44,26 @@ enum Scenario {
     Runtime(Flags),
     /// cachesrv beside memcached
     Cache(Flags),
+    /// Miss ratios of cachesrv and memcached at equal memory, cache-aside over request traces
+    Misses {
+        #[command(flatten)]
+        flags: Flags,
+        /// A trace besides the built-in ones: oracleGeneral (24 bytes a request) or CSV (time, key, size)
+        #[arg(long, value_name = "FILE")]
+        trace: Vec<PathBuf>,
+        /// Memory of each cache, in MiB
+        #[arg(long, default_value_t = 64)]
+        memory: usize,
+    },
+    /// Writes docs/PERFORMANCE.md and its charts from the results
+    Report,
     /// One echo server, started by the scenario
     #[command(hide = true)]
     EchoServer { runtime: scenario::echo::Runtime, address: SocketAddr },
 }
+
+/// How many times each contestant runs each case, unless told otherwise.
+const PAIRS: u32 = 5;
 
 fn main() -> ExitCode {
     match run(Cli::parse().scenario) {
@@ -61,23 +79,33 @@ fn run(scenario: Scenario) -> Result<(), Error> {
     match scenario {
         Scenario::Runtime(flags) => measure("runtime", flags, scenario::runtimes::run),
         Scenario::Cache(flags) => measure("cache", flags, scenario::cache::run),
+        Scenario::Misses { flags, trace, memory } => {
+            let settings = flags.resolve(1)?;
+            keep("misses", &settings, &scenario::misses::run(&settings, &trace, memory)?)
+        }
+        Scenario::Report => report::write(&root()),
         Scenario::EchoServer { runtime, address } => {
             scenario::echo::serve(runtime, address).map_err(Error::io(format!("serving on {address}")))
         }
     }
 }
 
-fn measure(
-    name: &str,
-    flags: Flags,
-    run: fn(&settings::Settings) -> Result<Report, Error>,
-) -> Result<(), Error> {
-    let settings = flags.resolve()?;
-    let report = run(&settings)?;
+/// The checkout that this was built in.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("bench is in the checkout").to_owned()
+}
+
+fn measure(name: &str, flags: Flags, run: fn(&Settings) -> Result<Report, Error>) -> Result<(), Error> {
+    let settings = flags.resolve(PAIRS)?;
+    keep(name, &settings, &run(&settings)?)
+}
+
+/// Shows the report and writes its file.
+fn keep(name: &str, settings: &Settings, report: &Report) -> Result<(), Error> {
     println!("\n{}", report.table());
-    let folder = || Path::new(env!("CARGO_MANIFEST_DIR")).join("results").join(report.machine.folder());
+    let folder = || root().join("bench/results").join(report.machine.folder());
     let default = (!settings.small).then(|| folder().join(format!("{name}.json")));
-    if let Some(path) = settings.json.or(default) {
+    if let Some(path) = settings.json.clone().or(default) {
         report.write(&path)?;
         println!("written to {}", path.display());
     }

@@ -18,9 +18,9 @@ pub(crate) struct Flags {
     /// Install the peers that are missing, from Debian
     #[arg(long)]
     install_peers: bool,
-    /// How many times each contestant runs each case, in turns
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
-    pairs: u32,
+    /// How many times each contestant runs each case, in turns [default: 5; misses: 1]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pairs: Option<u32>,
     /// How long each run lasts, in seconds
     #[arg(long, default_value_t = 4.0)]
     seconds: f64,
@@ -72,9 +72,11 @@ pub(crate) struct Settings {
 }
 
 impl Flags {
+    /// The settings; `pairs` when the flags do not say how many.
+    ///
     /// # Errors
     /// When the machine has not a CPU for each server thread and one for the load.
-    pub(crate) fn resolve(self) -> Result<Settings, Error> {
+    pub(crate) fn resolve(self, pairs: u32) -> Result<Settings, Error> {
         let cores = runtime::cores();
         if self.threads == 0 || self.threads >= cores {
             return Err(Error::Usage(format!(
@@ -90,7 +92,7 @@ impl Flags {
             peers: self.peers,
             binaries: self.binaries,
             install_peers: self.install_peers,
-            pairs: if self.small { 1 } else { self.pairs as usize },
+            pairs: if self.small { 1 } else { self.pairs.unwrap_or(pairs) as usize },
             warm_up: Duration::from_secs_f64(warm_up),
             duration: Duration::from_secs_f64(seconds),
             threads: self.threads,

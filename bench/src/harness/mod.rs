@@ -342,9 +342,10 @@ fn line(row: &Row) -> String {
         let syncs =
             seen.syncs_per_second.map(|syncs| format!(", {} syncs/s", short(syncs))).unwrap_or_default();
         let limit = if seen.load_was_the_limit { ", the load was the limit" } else { "" };
+        let misses = seen.miss_percent().map(|share| format!(", {share:.2} % misses")).unwrap_or_default();
         let refused = if seen.refused > 0 { format!(", {} refused", seen.refused) } else { String::new() };
         return format!(
-            "{} µs CPU per request, {} requests/s, server {:.0} % of a CPU, load {:.0} %{syncs}{limit}{refused}",
+            "{} µs CPU per request, {} requests/s, server {:.0} % of a CPU, load {:.0} %{syncs}{misses}{limit}{refused}",
             short(seen.cpu_us_per_request),
             short(seen.requests_per_second),
             seen.server_cpus * 100.0,

@@ -83,6 +83,13 @@ pub(crate) struct Saturation {
     pub(crate) others: Vec<(String, f64)>,
 }
 
+impl Saturation {
+    /// The share of requests that found nothing; none where all found something.
+    pub(crate) fn miss_percent(&self) -> Option<f64> {
+        (self.misses > 0).then(|| self.misses as f64 * 100.0 / self.requests as f64)
+    }
+}
+
 /// An open loop at a fixed rate.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Latency {

@@ -27,33 +27,20 @@ impl Figure {
 /// What is compared: a column of the table.
 pub(crate) struct Column {
     pub(crate) title: &'static str,
-    /// Which way is better, for whoever draws or judges it.
-    pub(crate) lower_is_better: bool,
     pub(crate) of: fn(&Row) -> Option<f64>,
 }
 
 /// Every figure a row may have.
-pub(crate) const COLUMNS: [Column; 8] = [
-    Column {
-        title: "CPU µs/request",
-        lower_is_better: true,
-        of: |row| Some(row.saturation.as_ref()?.cpu_us_per_request),
-    },
-    Column {
-        title: "requests/s",
-        lower_is_better: false,
-        of: |row| Some(row.saturation.as_ref()?.requests_per_second),
-    },
-    Column { title: "p50 µs", lower_is_better: true, of: |row| Some(row.latency.as_ref()?.p50_us) },
-    Column { title: "p99 µs", lower_is_better: true, of: |row| Some(row.latency.as_ref()?.p99_us) },
-    Column { title: "p99.9 µs", lower_is_better: true, of: |row| Some(row.latency.as_ref()?.p999_us) },
-    Column { title: "bytes each", lower_is_better: true, of: |row| Some(row.memory.as_ref()?.bytes_each) },
-    Column { title: "syncs/s", lower_is_better: true, of: |row| row.saturation.as_ref()?.syncs_per_second },
-    Column {
-        title: "RSS MiB",
-        lower_is_better: true,
-        of: |row| Some(row.saturation.as_ref()?.rss_bytes as f64 / 1048576.0),
-    },
+pub(crate) const COLUMNS: [Column; 9] = [
+    Column { title: "CPU µs/request", of: |row| Some(row.saturation.as_ref()?.cpu_us_per_request) },
+    Column { title: "requests/s", of: |row| Some(row.saturation.as_ref()?.requests_per_second) },
+    Column { title: "p50 µs", of: |row| Some(row.latency.as_ref()?.p50_us) },
+    Column { title: "p99 µs", of: |row| Some(row.latency.as_ref()?.p99_us) },
+    Column { title: "p99.9 µs", of: |row| Some(row.latency.as_ref()?.p999_us) },
+    Column { title: "misses %", of: |row| row.saturation.as_ref()?.miss_percent() },
+    Column { title: "bytes each", of: |row| Some(row.memory.as_ref()?.bytes_each) },
+    Column { title: "syncs/s", of: |row| row.saturation.as_ref()?.syncs_per_second },
+    Column { title: "RSS MiB", of: |row| Some(row.saturation.as_ref()?.rss_bytes as f64 / 1048576.0) },
 ];
 
 impl Report {
@@ -116,21 +103,19 @@ impl Report {
         let ours = contestants.first().copied().unwrap_or_default();
         let durability = rows().map(|row| row.durability.as_str()).find(|text| !text.is_empty());
         let _ = writeln!(out, "{case}{}", durability.map(|text| format!(" [{text}]")).unwrap_or_default());
+        let _ = write!(out, "  {:<20}", "");
+        columns.iter().for_each(|column| _ = write!(out, "  {:<24}", column.title));
+        out.push('\n');
         for contestant in &contestants {
-            let _ = write!(out, "  {contestant:<24}");
+            let _ = write!(out, "  {contestant:<20}");
             for column in &columns {
-                let Some(figure) = self.figure(case, contestant, column) else {
-                    let _ = write!(out, "  {:>28}", format!("{}: -", column.title));
-                    continue;
-                };
-                let mut text = format!("{}: {}", column.title, short(figure.median));
-                if *contestant != ours {
-                    if let Some(ratio) = self.ratio(case, ours, contestant, column) {
-                        let _ =
-                            write!(text, " (×{:.2} {:.2}–{:.2})", ratio.median, ratio.lowest, ratio.highest);
-                    }
+                let median = self.figure(case, contestant, column).map(|figure| short(figure.median));
+                let mut text = median.unwrap_or_else(|| "-".to_owned());
+                let ratio = self.ratio(case, ours, contestant, column).filter(|_| *contestant != ours);
+                if let Some(Figure { median, lowest, highest }) = ratio {
+                    let _ = write!(text, " ×{median:.2} ({lowest:.2}–{highest:.2})");
                 }
-                let _ = write!(out, "  {text:>28}");
+                let _ = write!(out, "  {text:<24}");
             }
             let mine = || rows().filter(|row| row.contestant == *contestant);
             if mine().any(|row| row.saturation.as_ref().is_some_and(|seen| seen.load_was_the_limit)) {
@@ -142,7 +127,10 @@ impl Report {
             out.push('\n');
         }
         if contestants.len() > 1 {
-            let _ = writeln!(out, "  (× is {ours} by the other: median, lowest and highest of the pairs)");
+            let _ = writeln!(
+                out,
+                "  × is {ours} by the other: the median of the pairs, the lowest and the highest\n"
+            );
         }
     }
 }

@@ -33,13 +33,24 @@ impl Memcached {
     }
 
     fn set(&self, number: u64, out: &mut Vec<u8>) {
-        let bytes = self.sizes.of(number);
-        out.extend_from_slice(b"set ");
-        write_key(number, out);
-        write!(out, " 0 0 {bytes}\r\n").expect("a vector takes all");
-        out.resize(out.len() + bytes, b'v');
-        out.extend_from_slice(b"\r\n");
+        write_set(number, self.sizes.of(number), out);
     }
+}
+
+/// Appends a `set` of a value of `bytes`.
+pub(super) fn write_set(number: u64, bytes: usize, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"set ");
+    write_key(number, out);
+    write!(out, " 0 0 {bytes}\r\n").expect("a vector takes all");
+    out.resize(out.len() + bytes, b'v');
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends a `get`.
+pub(super) fn write_get(number: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"get ");
+    write_key(number, out);
+    out.extend_from_slice(b"\r\n");
 }
 
 impl Client for Memcached {
@@ -68,9 +79,7 @@ impl Client for Memcached {
                 if is_set {
                     self.set(number, out);
                 } else {
-                    out.extend_from_slice(b"get ");
-                    write_key(number, out);
-                    out.extend_from_slice(b"\r\n");
+                    write_get(number, out);
                 }
             }
             Work::Fill { first, step } => {
@@ -82,13 +91,30 @@ impl Client for Memcached {
     }
 
     fn receive(&mut self, bytes: &[u8], tally: &mut Tally) -> Result<(), String> {
-        self.answers.take(bytes, tally)
+        self.answers.take(bytes, &mut |answer| {
+            tally.answers += 1;
+            match answer {
+                Answer::Done => {}
+                Answer::Miss => tally.misses += 1,
+                Answer::Refused => tally.refused += 1,
+            }
+        })
     }
+}
+
+/// An answer, as far as a load cares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// Found, or stored.
+    Done,
+    Miss,
+    /// An error, or not stored.
+    Refused,
 }
 
 /// Reads answers, cut anywhere.
 #[derive(Debug, Default)]
-struct Answers {
+pub(super) struct Answers {
     /// The part of a line that has arrived.
     line: Vec<u8>,
     /// Bytes of a value, with its line end, still to come.
@@ -100,58 +126,62 @@ struct Answers {
 }
 
 impl Answers {
-    fn take(&mut self, mut bytes: &[u8], tally: &mut Tally) -> Result<(), String> {
+    /// Takes what arrived and gives each answer that is whole, in order.
+    ///
+    /// # Errors
+    /// The line that is no answer of memcached's.
+    pub(super) fn take(&mut self, mut bytes: &[u8], each: &mut impl FnMut(Answer)) -> Result<(), String> {
         while !bytes.is_empty() {
             if self.value_left > 0 {
                 let taken = self.value_left.min(bytes.len());
                 bytes = &bytes[taken..];
                 self.value_left -= taken;
                 if self.value_left == 0 && self.value_ends_answer {
-                    tally.answers += 1;
+                    each(Answer::Done);
                 }
                 continue;
             }
-            let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
+            let Some(end) = memchr::memchr(b'\n', bytes) else {
                 self.line.extend_from_slice(bytes);
                 return Ok(());
             };
-            if self.line.is_empty() {
-                self.line_is(&bytes[..end], tally)?;
+            let answer = if self.line.is_empty() {
+                self.line_is(&bytes[..end])?
             } else {
                 let mut line = std::mem::take(&mut self.line);
                 line.extend_from_slice(&bytes[..end]);
-                self.line_is(&line, tally)?;
-            }
+                self.line_is(&line)?
+            };
+            answer.into_iter().for_each(&mut *each);
             bytes = &bytes[end + 1..];
         }
         Ok(())
     }
 
-    fn line_is(&mut self, line: &[u8], tally: &mut Tally) -> Result<(), String> {
+    /// The answer that a line ends; none where a value follows.
+    fn line_is(&mut self, line: &[u8]) -> Result<Option<Answer>, String> {
         let wrong = || String::from_utf8_lossy(&line[..line.len().min(100)]).trim().to_owned();
         let line = line.strip_suffix(b"\r").ok_or_else(wrong)?;
         let mut words = line.split(|byte| *byte == b' ');
         let number = |word: Option<&[u8]>| std::str::from_utf8(word?).ok()?.parse::<usize>().ok();
-        match words.next().unwrap_or_default() {
+        Ok(Some(match words.next().unwrap_or_default() {
             b"VALUE" => {
                 let bytes = number(words.nth(2)).ok_or_else(wrong)?;
                 (self.value_left, self.value_ends_answer) = (bytes + 2, false);
                 self.values += 1;
-                return Ok(());
+                return Ok(None);
             }
             b"VA" => {
                 let bytes = number(words.next()).ok_or_else(wrong)?;
                 (self.value_left, self.value_ends_answer) = (bytes + 2, true);
-                return Ok(());
+                return Ok(None);
             }
-            b"END" => tally.misses += u64::from(std::mem::take(&mut self.values) == 0),
-            b"EN" | b"NF" | b"NOT_FOUND" => tally.misses += 1,
-            b"STORED" | b"DELETED" | b"HD" => {}
-            b"ERROR" | b"CLIENT_ERROR" | b"SERVER_ERROR" | b"NS" | b"NOT_STORED" => tally.refused += 1,
+            b"END" if std::mem::take(&mut self.values) == 0 => Answer::Miss,
+            b"EN" | b"NF" | b"NOT_FOUND" => Answer::Miss,
+            b"END" | b"STORED" | b"DELETED" | b"HD" => Answer::Done,
+            b"ERROR" | b"CLIENT_ERROR" | b"SERVER_ERROR" | b"NS" | b"NOT_STORED" => Answer::Refused,
             _ => return Err(wrong()),
-        }
-        tally.answers += 1;
-        Ok(())
+        }))
     }
 }
 
@@ -160,22 +190,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_counted_however_they_are_cut() {
+    fn answers_are_told_however_they_are_cut() {
         let text = b"VALUE a 0 3\r\nx\ny\r\nVALUE b 0 0\r\n\r\nEND\r\nEND\r\nSTORED\r\nVA 5 v\r\nEND\r\n\r\nEN\r\nSERVER_ERROR out of memory\r\nHD\r\n";
-        let expected = Tally { answers: 7, misses: 2, refused: 1, bytes: 0 };
+        use Answer::{Done, Miss, Refused};
         for cut in 1..text.len() {
-            let (mut answers, mut tally) = (Answers::default(), Tally::default());
+            let (mut answers, mut told) = (Answers::default(), Vec::new());
             for part in text.chunks(cut) {
-                answers.take(part, &mut tally).unwrap();
+                answers.take(part, &mut |answer| told.push(answer)).unwrap();
             }
-            assert_eq!(tally, expected, "cut every {cut}");
+            assert_eq!(told, [Done, Miss, Done, Done, Miss, Refused, Done], "cut every {cut}");
         }
     }
 
     #[test]
     fn what_is_no_answer_is_an_error() {
-        let mut answers = Answers::default();
-        assert_eq!(answers.take(b"HTTP/1.1 400\r\n", &mut Tally::default()), Err("HTTP/1.1 400".to_owned()));
-        assert!(Answers::default().take(b"VALUE a 0\r\n", &mut Tally::default()).is_err());
+        let take = |text: &[u8]| Answers::default().take(text, &mut |_| ());
+        assert_eq!(take(b"HTTP/1.1 400\r\n"), Err("HTTP/1.1 400".to_owned()));
+        assert!(take(b"VALUE a 0\r\n").is_err());
     }
 }

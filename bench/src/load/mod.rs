@@ -4,11 +4,15 @@
 //! |---|---|
 //! | [`stream`] | connections, closed and open loop, latencies |
 //! | [`keys`] | which keys, how long the values |
+//! | [`trace`] | recorded and made-up sequences of requests |
+//! | [`aside`] | cache-aside over a trace |
 //! | others | a protocol's requests and answers each: a [`Client`] |
 
+pub(crate) mod aside;
 pub(crate) mod keys;
 pub(crate) mod memcached;
 pub(crate) mod stream;
+pub(crate) mod trace;
 
 use hdrhistogram::Histogram;
 use std::time::Duration;
@@ -86,8 +90,18 @@ pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1_000, 60_000_000_000, 3).expect("bounds in order")
 }
 
-/// CPU time of the calling thread.
-pub(crate) fn thread_cpu_time() -> Duration {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).expect("below a second"))
+/// CPU time of the calling thread, which is the load's.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LoadCpu(Duration);
+
+impl LoadCpu {
+    pub(crate) fn now() -> LoadCpu {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        LoadCpu(Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).expect("below a second")))
+    }
+
+    /// What was used since.
+    pub(crate) fn since(self) -> Duration {
+        LoadCpu::now().0 - self.0
+    }
 }

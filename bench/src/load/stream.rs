@@ -3,7 +3,7 @@
 //! What always holds: a wrong answer, a closed connection or silence ends the run with an error; nothing of the warm-up is
 //! counted; what was due is never skipped, however late.
 
-use super::{Client, Counters, Pace, Seen, Tally, histogram, thread_cpu_time};
+use super::{Client, Counters, LoadCpu, Pace, Seen, Tally, histogram};
 use crate::error::Error;
 use hdrhistogram::Histogram;
 use runtime::Options;
@@ -82,14 +82,14 @@ pub(crate) fn run<C: Client + 'static>(
         let shared = Run::shared();
         begin(spec, Rc::new(client), &shared).await?;
         pause(&shared, spec.warm_up).await?;
-        let (begun, before, load_before) = (runtime::time::now(), counters(), thread_cpu_time());
+        let (begun, before, load_before) = (runtime::time::now(), counters(), LoadCpu::now());
         let tally_before = {
             let mut run = shared.0.borrow_mut();
             run.counting = true;
             run.tally
         };
         pause(&shared, spec.duration).await?;
-        let (elapsed, after, load_after) = (begun.elapsed(), counters(), thread_cpu_time());
+        let (elapsed, after, load_cpu) = (begun.elapsed(), counters(), load_before.since());
         let mut run = shared.0.borrow_mut();
         run.counting = false;
         let tally = run.tally.since(tally_before);
@@ -100,7 +100,7 @@ pub(crate) fn run<C: Client + 'static>(
             tally,
             elapsed,
             server_cpu: after.server_cpu.saturating_sub(before.server_cpu),
-            load_cpu: load_after - load_before,
+            load_cpu,
             flushes: after.flushes - before.flushes,
             latency: run.latency.clone(),
             lateness: run.lateness.clone(),
@@ -190,7 +190,7 @@ async fn open(spec: &Spec) -> Result<Vec<Conn>, Error> {
     Ok(conns)
 }
 
-async fn connect(spec: &Spec) -> Result<Conn, Error> {
+pub(super) async fn connect(spec: &Spec) -> Result<Conn, Error> {
     let stream = Stream::connect(&Address::Ip(spec.address)).await;
     let stream = stream.map_err(Error::io(format!("connecting to {}", spec.address)))?;
     let Some((config, name)) = &spec.tls else { return Ok(Conn::Plain(stream)) };

@@ -1,7 +1,7 @@
 //! `cache`: cachesrv beside memcached. 16-byte keys; 32-byte values unless a case says otherwise.
 
 use crate::error::Error;
-use crate::harness::result::{Gap, Report};
+use crate::harness::result::Report;
 use crate::harness::server::{Launch, Place, Server, free_addresses};
 use crate::harness::{self, Case, Contestant, Group, Load, Prepare, Started, Work};
 use crate::load::keys::{Keys, Popularity, Sizes};
@@ -20,13 +20,14 @@ const FILL_IN_FLIGHT: usize = 64;
 
 pub(crate) fn run(settings: &Settings) -> Result<Report, Error> {
     let (found, gaps) = peers::find(settings, &[MEMCACHED])?;
-    let contestants = peers::ours(settings)?.into_iter().chain(found).map(contestant).collect();
+    let contestants =
+        peers::ours(settings)?.into_iter().chain(found).map(|found| contestant(found, MEMORY_MIB)).collect();
     let groups = [Group { name: "", contestants, cases: cases(settings), files: None }];
-    harness::run("cache", settings, &groups, gaps.into_iter().collect::<Vec<Gap>>())
+    harness::run("cache", settings, &groups, gaps)
 }
 
-/// Ours and memcached take the same flags.
-fn contestant(found: Found) -> Contestant {
+/// Ours or memcached, which take the same flags, with so much memory for items.
+pub(super) fn contestant(found: Found, memory_mib: usize) -> Contestant {
     let (name, version) = (found.name.clone(), found.version.clone());
     let start = move |place: Place| {
         let address = free_addresses(1)?[0];
@@ -37,7 +38,7 @@ fn contestant(found: Found) -> Contestant {
             arguments.extend(["-u".to_owned(), "root".to_owned()]);
         }
         let flags = format!(
-            "-l 127.0.0.1 -p {} -U 0 -t {} -m {MEMORY_MIB} -c {CONNECTIONS_MAX}",
+            "-l 127.0.0.1 -p {} -U 0 -t {} -m {memory_mib} -c {CONNECTIONS_MAX}",
             address.port(),
             place.threads
         );

@@ -20,19 +20,28 @@ pub(crate) enum Runtime {
     Ring,
     /// Ours on epoll.
     Epoll,
+    /// No runtime: multishot accept and receive, provided buffers.
+    BareRing,
     Monoio,
     TokioUring,
     Tokio,
 }
 
 impl Runtime {
-    pub(crate) const ALL: [Runtime; 5] =
-        [Runtime::Ring, Runtime::Epoll, Runtime::Monoio, Runtime::TokioUring, Runtime::Tokio];
+    pub(crate) const ALL: [Runtime; 6] = [
+        Runtime::Ring,
+        Runtime::BareRing,
+        Runtime::Epoll,
+        Runtime::Monoio,
+        Runtime::TokioUring,
+        Runtime::Tokio,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Runtime::Ring => "ring",
             Runtime::Epoll => "epoll",
+            Runtime::BareRing => "bare-ring",
             Runtime::Monoio => "monoio",
             Runtime::TokioUring => "tokio-uring",
             Runtime::Tokio => "tokio",
@@ -42,7 +51,7 @@ impl Runtime {
     /// The release in Cargo.lock, or our own.
     pub(crate) fn version(self) -> &'static str {
         match self {
-            Runtime::Ring | Runtime::Epoll => env!("CARGO_PKG_VERSION"),
+            Runtime::Ring | Runtime::Epoll | Runtime::BareRing => env!("CARGO_PKG_VERSION"),
             Runtime::Monoio => "0.2",
             Runtime::TokioUring => "0.5",
             Runtime::Tokio => "1",
@@ -70,6 +79,7 @@ pub(crate) fn serve(runtime: Runtime, address: SocketAddr) -> io::Result<()> {
     match runtime {
         Runtime::Ring => ours(runtime::Backend::Ring, listener),
         Runtime::Epoll => ours(runtime::Backend::Epoll, listener),
+        Runtime::BareRing => bare_ring::serve(listener, REQUEST.len(), ANSWER),
         Runtime::Monoio => monoio(listener),
         Runtime::TokioUring => tokio_uring(listener),
         Runtime::Tokio => tokio(listener),

@@ -2,4 +2,5 @@
 
 pub(crate) mod cache;
 pub(crate) mod echo;
+pub(crate) mod misses;
 pub(crate) mod runtimes;

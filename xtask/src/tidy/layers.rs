@@ -13,7 +13,7 @@ const LAYERS: [&[&str]; 6] = [
     &["tls", "replog"],
     &["proxy", "geodns", "cachesrv", "dbshard", "broker", "site"],
     &["millrace"],
-    &["bench", "e2e", "forgetful", "fuzz", "sim", "xtask"],
+    &["bare_ring", "bench", "e2e", "forgetful", "fuzz", "sim", "xtask"],
 ];
 
 /// Where a daemon's layer is in [`LAYERS`], and what stands beside everything.
@@ -29,7 +29,7 @@ const TOKIO: &str = "rule 4: no tokio in a data path; use the runtime, or put th
 /// Packages that talk to the kernel about I/O, and who may name them.
 const KERNEL_PACKAGES: [&str; 9] =
     ["compio", "glommio", "io-uring", "libc", "mio", "monoio", "polling", "socket2", "tokio-uring"];
-const KERNEL_CRATES: [&str; 3] = ["runtime", "bench", "forgetful"];
+const KERNEL_CRATES: [&str; 4] = ["runtime", "bare_ring", "bench", "forgetful"];
 
 /// Who may have tokio somewhere below it.
 const TOKIO_CRATES: [&str; 4] = ["site", "millrace", "bench", "e2e"];
