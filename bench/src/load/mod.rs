@@ -6,11 +6,13 @@
 //! | [`keys`] | which keys, how long the values |
 //! | [`trace`] | recorded and made-up sequences of requests |
 //! | [`aside`] | cache-aside over a trace |
+//! | [`outside`] | load by others' tools |
 //! | others | a protocol's requests and answers each: a [`Client`] |
 
 pub(crate) mod aside;
 pub(crate) mod keys;
 pub(crate) mod memcached;
+pub(crate) mod outside;
 pub(crate) mod stream;
 pub(crate) mod trace;
 

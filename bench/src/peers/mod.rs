@@ -151,7 +151,7 @@ pub(crate) fn install(package: &str) -> Result<(), Error> {
 }
 
 /// The first word with a digit and a dot in what the program says of itself.
-fn version(program: &Path, arguments: &[&str]) -> Result<String, Error> {
+pub(crate) fn version(program: &Path, arguments: &[&str]) -> Result<String, Error> {
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
     let output = output.map_err(Error::io(format!("asking {} for its version", program.display())))?;
     let said = [output.stdout, output.stderr].concat();
