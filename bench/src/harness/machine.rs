@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
 /// The machine and the state of the code.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -44,6 +45,16 @@ impl Machine {
     pub(crate) fn folder(&self) -> String {
         format!("{}-{}core-{}", self.date, self.cores, if self.virtual_machine { "vm" } else { "metal" })
     }
+}
+
+/// Time since the machine started in which a CPU was not idle: it ran something, or another machine had it
+/// (proc_stat(5): user, nice, system, idle, iowait, irq, softirq and steal, in ticks of 10 ms).
+pub(crate) fn busy_time(cpu: usize) -> Duration {
+    let stat = read("/proc/stat");
+    let line = stat.lines().find_map(|line| line.strip_prefix(&format!("cpu{cpu} "))).unwrap_or_default();
+    let fields = line.split_whitespace().take(8).enumerate().filter(|(field, _)| !matches!(field, 3 | 4));
+    let ticks: u64 = fields.filter_map(|(_, ticks)| ticks.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 10)
 }
 
 fn read(path: &str) -> String {

@@ -196,6 +196,7 @@ fn run_once(
     keep_description(group, contestant, configuration, report);
     let counters = || Counters {
         server_cpu: server.cpu_time(),
+        load_core_busy: machine::busy_time(settings.load_cpu),
         flushes: disk.as_ref().map(Disk::flushes).unwrap_or_default(),
     };
     let result = match &case.work {
@@ -210,7 +211,7 @@ fn run_once(
                     let mut saturation =
                         saturation(&seen, settings.threads, server.rss_bytes(), disk.is_some());
                     if let Some(ask) = ask {
-                        saturation.others = ask(&server)?;
+                        saturation.others.extend(ask(&server)?);
                     }
                     row.saturation = Some(saturation);
                 }
@@ -282,22 +283,25 @@ fn settle(server: &Server) {
 
 fn saturation(seen: &Seen, threads: usize, rss_bytes: u64, syncs: bool) -> Saturation {
     let seconds = seen.elapsed.as_secs_f64();
-    let (server_cpus, load_cpus) =
-        (seen.server_cpu.as_secs_f64() / seconds, seen.load_cpu.as_secs_f64() / seconds);
+    let [server_cpus, load_cpus, load_core_busy] =
+        [seen.counted.server_cpu, seen.load_cpu, seen.counted.load_core_busy]
+            .map(|time| time.as_secs_f64() / seconds);
     Saturation {
         requests: seen.tally.answers,
         seconds,
         requests_per_second: seen.tally.answers as f64 / seconds,
-        cpu_us_per_request: seen.server_cpu.as_secs_f64() * 1e6 / seen.tally.answers as f64,
+        cpu_us_per_request: seen.counted.server_cpu.as_secs_f64() * 1e6 / seen.tally.answers as f64,
         server_cpus,
         load_cpus,
-        load_was_the_limit: load_cpus > FULL && server_cpus < FULL * threads as f64,
+        load_core_busy,
+        load_was_the_limit: load_cpus.max(load_core_busy) > FULL && server_cpus < FULL * threads as f64,
         misses: seen.tally.misses,
         refused: seen.tally.refused,
+        lost: seen.tally.lost,
         bytes_received: seen.tally.bytes,
         rss_bytes,
-        syncs_per_second: syncs.then(|| seen.flushes as f64 / seconds),
-        others: Vec::new(),
+        syncs_per_second: syncs.then(|| seen.counted.flushes as f64 / seconds),
+        others: seen.others.clone(),
     }
 }
 
@@ -308,6 +312,7 @@ fn latency(rate: f64, seen: &Seen) -> Latency {
     Latency {
         requests_per_second: rate,
         answers: seen.tally.answers,
+        lost: seen.tally.lost,
         p50_us: us(&seen.latency, 0.5),
         p99_us,
         p999_us: us(&seen.latency, 0.999),
@@ -331,8 +336,9 @@ fn memory(of: &str, count: u64, before: u64, after: u64) -> Memory {
 fn line(row: &Row) -> String {
     if let Some(seen) = &row.latency {
         let suspect = if seen.suspect { ", the load was late or the server fell behind" } else { "" };
+        let lost = lost(seen.lost);
         return format!(
-            "p50 {} p99 {} p99.9 {} µs{suspect}",
+            "p50 {} p99 {} p99.9 {} µs{suspect}{lost}",
             short(seen.p50_us),
             short(seen.p99_us),
             short(seen.p999_us)
@@ -344,8 +350,11 @@ fn line(row: &Row) -> String {
         let limit = if seen.load_was_the_limit { ", the load was the limit" } else { "" };
         let misses = seen.miss_percent().map(|share| format!(", {share:.2} % misses")).unwrap_or_default();
         let refused = if seen.refused > 0 { format!(", {} refused", seen.refused) } else { String::new() };
+        let lost = lost(seen.lost);
+        let others = seen.others.iter().map(|(name, value)| format!(", {name} {}", short(*value)));
+        let others = others.collect::<String>();
         return format!(
-            "{} µs CPU per request, {} requests/s, server {:.0} % of a CPU, load {:.0} %{syncs}{misses}{limit}{refused}",
+            "{} µs CPU per request, {} requests/s, server {:.0} % of a CPU, load {:.0} %{syncs}{misses}{limit}{refused}{lost}{others}",
             short(seen.cpu_us_per_request),
             short(seen.requests_per_second),
             seen.server_cpus * 100.0,
@@ -356,6 +365,10 @@ fn line(row: &Row) -> String {
         .as_ref()
         .map(|seen| format!("{} bytes per {}", short(seen.bytes_each), seen.of))
         .unwrap_or_default()
+}
+
+fn lost(count: u64) -> String {
+    if count > 0 { format!(", {count} lost") } else { String::new() }
 }
 
 impl Settings {

@@ -69,10 +69,16 @@ pub(crate) struct Saturation {
     /// How many CPUs' worth of time the server used, and the load.
     pub(crate) server_cpus: f64,
     pub(crate) load_cpus: f64,
+    /// The share of the time in which the load's CPU was not idle: the load, and whatever else ran there.
+    #[serde(default)]
+    pub(crate) load_core_busy: f64,
     /// True when the load's CPU was full and the server's was not: then the requests per second are the load's.
     pub(crate) load_was_the_limit: bool,
     pub(crate) misses: u64,
     pub(crate) refused: u64,
+    /// Requests that were never answered, where the protocol may lose them.
+    #[serde(default)]
+    pub(crate) lost: u64,
     pub(crate) bytes_received: u64,
     pub(crate) rss_bytes: u64,
     /// Flush requests of the disk, counted by the kernel.
@@ -95,6 +101,9 @@ impl Saturation {
 pub(crate) struct Latency {
     pub(crate) requests_per_second: f64,
     pub(crate) answers: u64,
+    /// Requests that were never answered; the latencies leave them out.
+    #[serde(default)]
+    pub(crate) lost: u64,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
     pub(crate) p999_us: f64,
@@ -114,6 +123,14 @@ pub(crate) struct Memory {
     pub(crate) rss_before_bytes: u64,
     pub(crate) rss_after_bytes: u64,
     pub(crate) bytes_each: f64,
+}
+
+impl Row {
+    /// Requests that were never answered, in either kind of run.
+    pub(crate) fn lost(&self) -> u64 {
+        let saturated = self.saturation.as_ref().map(|seen| seen.lost);
+        saturated.unwrap_or_default() + self.latency.as_ref().map(|seen| seen.lost).unwrap_or_default()
+    }
 }
 
 impl Report {

@@ -124,6 +124,10 @@ impl Report {
             if mine().any(|row| row.latency.as_ref().is_some_and(|seen| seen.suspect)) {
                 let _ = write!(out, "  [the load was late]");
             }
+            let lost: u64 = mine().map(Row::lost).sum();
+            if lost > 0 {
+                let _ = write!(out, "  [{lost} requests lost]");
+            }
             out.push('\n');
         }
         if contestants.len() > 1 {

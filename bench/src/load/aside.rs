@@ -6,7 +6,7 @@
 use super::memcached::{Answer, Answers, write_get, write_set};
 use super::stream::{Spec, connect};
 use super::trace::Request;
-use super::{Counters, LoadCpu, Seen, Tally, histogram};
+use super::{Counters, LoadCpu, Seen, Tally};
 use crate::error::Error;
 use runtime::Options;
 use tls::Conn;
@@ -27,15 +27,7 @@ pub(crate) fn run(spec: &Spec, trace: &[Request], counters: &dyn Fn() -> Counter
         let (begun, before, load_cpu) = (runtime::time::now(), counters(), LoadCpu::now());
         let tally = aside.run(counted).await?;
         let after = counters();
-        Ok(Seen {
-            tally,
-            elapsed: begun.elapsed(),
-            server_cpu: after.server_cpu.saturating_sub(before.server_cpu),
-            load_cpu: load_cpu.since(),
-            flushes: after.flushes - before.flushes,
-            latency: histogram(),
-            lateness: histogram(),
-        })
+        Ok(Seen::saturated(tally, begun.elapsed(), after.since(before), load_cpu.since()))
     })
     .map_err(Error::io("starting the load's thread"))?
 }

@@ -40,6 +40,8 @@ pub(crate) struct Tally {
     pub(crate) misses: u64,
     /// Of these, the ones by which the server refused.
     pub(crate) refused: u64,
+    /// Requests that were never answered, where the protocol may lose them. Not among the answers.
+    pub(crate) lost: u64,
     /// Bytes received.
     pub(crate) bytes: u64,
 }
@@ -50,6 +52,7 @@ impl Tally {
             answers: self.answers - before.answers,
             misses: self.misses - before.misses,
             refused: self.refused - before.refused,
+            lost: self.lost - before.lost,
             bytes: self.bytes - before.bytes,
         }
     }
@@ -65,12 +68,25 @@ pub(crate) enum Pace {
     Rate { requests_per_second: f64 },
 }
 
-/// What the kernel has counted for the server so far.
+/// What the kernel has counted so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Counters {
     pub(crate) server_cpu: Duration,
+    /// Time in which the load's CPU was not idle, whatever ran there.
+    pub(crate) load_core_busy: Duration,
     /// Flush requests of the disk; 0 where none is watched.
     pub(crate) flushes: u64,
+}
+
+impl Counters {
+    /// What was counted since `before`.
+    pub(crate) fn since(self, before: Counters) -> Counters {
+        Counters {
+            server_cpu: self.server_cpu.saturating_sub(before.server_cpu),
+            load_core_busy: self.load_core_busy.saturating_sub(before.load_core_busy),
+            flushes: self.flushes - before.flushes,
+        }
+    }
 }
 
 /// What a run saw between its first and its last moment, the warm-up left out.
@@ -78,13 +94,23 @@ pub(crate) struct Counters {
 pub(crate) struct Seen {
     pub(crate) tally: Tally,
     pub(crate) elapsed: Duration,
-    pub(crate) server_cpu: Duration,
+    pub(crate) counted: Counters,
+    /// CPU time of the load's own thread or process.
     pub(crate) load_cpu: Duration,
-    pub(crate) flushes: u64,
     /// Latencies in nanoseconds; empty at full speed.
     pub(crate) latency: Histogram<u64>,
     /// How late requests left, in nanoseconds: the load's own delay, part of the latencies.
     pub(crate) lateness: Histogram<u64>,
+    /// What the scenario's load counted besides, by name.
+    pub(crate) others: Vec<(String, f64)>,
+}
+
+impl Seen {
+    /// Of a closed loop: without latencies.
+    pub(crate) fn saturated(tally: Tally, elapsed: Duration, counted: Counters, load_cpu: Duration) -> Seen {
+        let (latency, lateness) = (histogram(), histogram());
+        Seen { tally, elapsed, counted, load_cpu, latency, lateness, others: Vec::new() }
+    }
 }
 
 /// A histogram from 1 µs to a minute, in nanoseconds, three digits.

@@ -4,7 +4,7 @@
 //! What always holds: requests and their rate are what the tool reports; the server's CPU time is the kernel's, over the
 //! tool's whole run, connecting included; a tool that fails or whose words can't be read ends the run with what it said.
 
-use super::{Counters, Seen, Tally, histogram};
+use super::{Counters, Seen, Tally};
 use crate::error::Error;
 use crate::harness::result::Gap;
 use crate::harness::server::Server;
@@ -210,15 +210,12 @@ impl Outside {
         if answers == 0 || reported.requests_per_second <= 0.0 {
             return Err(Error::WrongAnswer(format!("{} counted none at all", self.name)));
         }
-        Ok(Seen {
-            tally: Tally { answers, refused: reported.failed, ..Tally::default() },
-            elapsed: Duration::from_secs_f64(answers as f64 / reported.requests_per_second),
-            server_cpu: after.server_cpu.saturating_sub(before.server_cpu),
-            load_cpu: load_after.saturating_sub(load_before),
-            flushes: after.flushes - before.flushes,
-            latency: histogram(),
-            lateness: histogram(),
-        })
+        Ok(Seen::saturated(
+            Tally { answers, refused: reported.failed, ..Tally::default() },
+            Duration::from_secs_f64(answers as f64 / reported.requests_per_second),
+            after.since(before),
+            load_after.saturating_sub(load_before),
+        ))
     }
 
     fn once(&self, length: u64, arguments: &[String], settings: &Settings) -> Result<Reported, Error> {

@@ -97,13 +97,9 @@ pub(crate) fn run<C: Client + 'static>(
             return Err(Error::WrongAnswer(format!("none at all within {} s", spec.duration.as_secs_f64())));
         }
         Ok(Seen {
-            tally,
-            elapsed,
-            server_cpu: after.server_cpu.saturating_sub(before.server_cpu),
-            load_cpu,
-            flushes: after.flushes - before.flushes,
             latency: run.latency.clone(),
             lateness: run.lateness.clone(),
+            ..Seen::saturated(tally, elapsed, after.since(before), load_cpu)
         })
     })
     .map_err(Error::io("starting the load's thread"))?
@@ -246,6 +242,7 @@ fn add(all: &mut Tally, more: Tally) {
     all.answers += more.answers;
     all.misses += more.misses;
     all.refused += more.refused;
+    all.lost += more.lost;
     all.bytes += more.bytes;
 }
 

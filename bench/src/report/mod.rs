@@ -6,7 +6,7 @@
 mod chart;
 
 use crate::error::Error;
-use crate::harness::result::Report;
+use crate::harness::result::{Report, Row};
 use crate::harness::summary::{COLUMNS, Column, Figure, short};
 use chart::{Bar, Block};
 use std::collections::BTreeMap;
@@ -141,6 +141,10 @@ fn table(report: &Report, case: &str, page: &mut String) {
         }
         if mine().any(|row| row.latency.as_ref().is_some_and(|seen| seen.suspect)) {
             notes.push("latencies are partly the load's own".to_owned());
+        }
+        match mine().map(Row::lost).sum() {
+            0_u64 => {}
+            lost => notes.push(format!("{lost} requests lost")),
         }
         notes.extend(others(mine().filter_map(|row| row.saturation.as_ref()).flat_map(|seen| &seen.others)));
         let _ = writeln!(page, " {} |", notes.join("; "));
