@@ -44,6 +44,8 @@ enum Scenario {
     Runtime(Flags),
     /// cachesrv beside memcached
     Cache(Flags),
+    /// The proxy beside nginx and haproxy, in front of one origin
+    Proxy(Flags),
     /// Miss ratios of cachesrv and memcached at equal memory, cache-aside over request traces
     Misses {
         #[command(flatten)]
@@ -79,6 +81,7 @@ fn run(scenario: Scenario) -> Result<(), Error> {
     match scenario {
         Scenario::Runtime(flags) => measure("runtime", flags, scenario::runtimes::run),
         Scenario::Cache(flags) => measure("cache", flags, scenario::cache::run),
+        Scenario::Proxy(flags) => measure("proxy", flags, scenario::proxy::run),
         Scenario::Misses { flags, trace, memory } => {
             let settings = flags.resolve(1)?;
             keep("misses", &settings, &scenario::misses::run(&settings, &trace, memory)?)

@@ -109,7 +109,7 @@ pub(crate) fn run(
     let chosen = |case: &Case| settings.cases.as_ref().is_none_or(|part| case.name.contains(part.as_str()));
     let total: usize =
         groups.iter().map(|group| group.cases.iter().filter(|case| chosen(case)).count()).sum();
-    if total == 0 {
+    if total == 0 && !groups.is_empty() {
         let all: Vec<&str> =
             groups.iter().flat_map(|group| &group.cases).map(|case| case.name.as_str()).collect();
         return Err(Error::Usage(format!(

@@ -22,7 +22,7 @@ const BATCH: usize = 32;
 pub(crate) fn run(spec: &Spec, trace: &[Request], counters: &dyn Fn() -> Counters) -> Result<Seen, Error> {
     let (filling, counted) = trace.split_at(trace.len() / 4);
     runtime::block_on(&Options { pin_to_core: Some(spec.cpu), ..Options::default() }, async {
-        let mut aside = Aside { conn: connect(spec).await?, answers: Answers::default() };
+        let mut aside = Aside { conn: connect(spec, 0).await?, answers: Answers::default() };
         aside.run(filling).await?;
         let (begun, before, load_cpu) = (runtime::time::now(), counters(), LoadCpu::now());
         let tally = aside.run(counted).await?;

@@ -10,6 +10,7 @@
 //! | others | a protocol's requests and answers each: a [`Client`] |
 
 pub(crate) mod aside;
+pub(crate) mod http;
 pub(crate) mod keys;
 pub(crate) mod memcached;
 pub(crate) mod outside;

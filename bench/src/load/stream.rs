@@ -11,6 +11,7 @@ use runtime::net::{Address, Stream};
 use runtime::sync::Notify;
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -33,9 +34,10 @@ pub(crate) struct Spec {
     pub(crate) duration: Duration,
     /// The CPU that the load has to itself.
     pub(crate) cpu: usize,
-    /// Clients of TLS, and the name they ask for.
-    pub(crate) tls: Option<(Arc<ClientConfig>, String)>,
-    /// A connection for every request; closed loop only, one request in flight.
+    /// Clients of TLS, which the connections have in turn, and the name they ask for.
+    pub(crate) tls: Option<(Vec<Arc<ClientConfig>>, String)>,
+    /// A connection for every request, which asks the server to close it; closed loop only, one request in flight. With
+    /// TLS, the share of handshakes that resumed a session is counted too.
     pub(crate) reconnect: bool,
 }
 
@@ -44,6 +46,9 @@ struct Run {
     tally: Tally,
     latency: Histogram<u64>,
     lateness: Histogram<u64>,
+    /// Handshakes of TLS, and those among them that resumed a session.
+    handshakes: u64,
+    resumed: u64,
     counting: bool,
     failure: Option<Error>,
 }
@@ -54,6 +59,8 @@ impl Run {
             tally: Tally::default(),
             latency: histogram(),
             lateness: histogram(),
+            handshakes: 0,
+            resumed: 0,
             counting: false,
             failure: None,
         };
@@ -96,9 +103,12 @@ pub(crate) fn run<C: Client + 'static>(
         if tally.answers == 0 {
             return Err(Error::WrongAnswer(format!("none at all within {} s", spec.duration.as_secs_f64())));
         }
+        let resumed = run.resumed as f64 / run.handshakes as f64 * 100.0;
+        let others = (run.handshakes > 0).then(|| ("resumed handshakes, %".to_owned(), resumed));
         Ok(Seen {
             latency: run.latency.clone(),
             lateness: run.lateness.clone(),
+            others: others.into_iter().collect(),
             ..Seen::saturated(tally, elapsed, after.since(before), load_cpu)
         })
     })
@@ -173,10 +183,10 @@ async fn open(spec: &Spec) -> Result<Vec<Conn>, Error> {
     let mut conns = Vec::with_capacity(spec.connections);
     while conns.len() < spec.connections {
         let count = OPENING.min(spec.connections - conns.len());
-        let opening: Vec<_> = (0..count)
-            .map(|_| {
+        let opening: Vec<_> = (conns.len()..conns.len() + count)
+            .map(|number| {
                 let spec = spec.clone();
-                runtime::spawn(async move { connect(&spec).await })
+                runtime::spawn(async move { connect(&spec, number).await })
             })
             .collect();
         for conn in opening {
@@ -186,11 +196,12 @@ async fn open(spec: &Spec) -> Result<Vec<Conn>, Error> {
     Ok(conns)
 }
 
-pub(super) async fn connect(spec: &Spec) -> Result<Conn, Error> {
+/// Opens connection `number`.
+pub(super) async fn connect(spec: &Spec, number: usize) -> Result<Conn, Error> {
     let stream = Stream::connect(&Address::Ip(spec.address)).await;
     let stream = stream.map_err(Error::io(format!("connecting to {}", spec.address)))?;
-    let Some((config, name)) = &spec.tls else { return Ok(Conn::Plain(stream)) };
-    match tls::connect(stream, name, config.clone()).await {
+    let Some((configs, name)) = &spec.tls else { return Ok(Conn::Plain(stream)) };
+    match tls::connect(stream, name, configs[number % configs.len()].clone()).await {
         Ok(stream) => Ok(Conn::Tls(stream)),
         Err(error) => Err(Error::WrongAnswer(format!("TLS handshake with {}: {error}", spec.address))),
     }
@@ -254,11 +265,31 @@ async fn one_each<C: Client>(
 ) -> Result<(), Error> {
     let mut batch = Vec::new();
     loop {
-        let (conn, mut client) = (connect(spec).await?, client(number));
+        let (conn, mut client) = (connect(spec, number).await?, client(number));
+        if let Conn::Tls(stream) = &conn {
+            let mut run = shared.0.borrow_mut();
+            run.handshakes += u64::from(run.counting);
+            run.resumed += u64::from(run.counting && stream.is_resumed());
+        }
         client.request(&mut batch);
         conn.send(std::mem::take(&mut batch)).await.map_err(Error::io("sending"))?;
         while receive(&conn, &mut client, shared).await? == 0 {}
-        conn.abort();
+        closed_by_server(&conn).await?;
+    }
+}
+
+/// Waits for the end of a connection whose last answer was whole. A server may end it roughly by then.
+async fn closed_by_server(conn: &Conn) -> Result<(), Error> {
+    match runtime::time::timeout(LAST_ANSWERS, conn.recv()).await {
+        Ok(Ok(lease)) if lease.is_empty() => Ok(()),
+        Ok(Ok(_)) => Err(Error::WrongAnswer("bytes behind the last answer".to_owned())),
+        Ok(Err(error)) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof) => {
+            Ok(())
+        }
+        Ok(Err(error)) => Err(Error::io("waiting for the end of a connection")(error)),
+        Err(_) => {
+            Err(Error::WrongAnswer("the server did not close a connection that was to be closed".to_owned()))
+        }
     }
 }
 

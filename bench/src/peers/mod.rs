@@ -24,6 +24,11 @@ pub(crate) struct Peer {
 pub(crate) const MEMCACHED: Peer =
     Peer { name: "memcached", program: "memcached", package: "memcached", version: &["--version"] };
 
+pub(crate) const NGINX: Peer = Peer { name: "nginx", program: "nginx", package: "nginx", version: &["-v"] };
+
+pub(crate) const HAPROXY: Peer =
+    Peer { name: "haproxy", program: "haproxy", package: "haproxy", version: &["-v"] };
+
 /// Where programs for administrators are, which a user's PATH may lack.
 const MORE_FOLDERS: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
 

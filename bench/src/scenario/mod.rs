@@ -3,4 +3,5 @@
 pub(crate) mod cache;
 pub(crate) mod echo;
 pub(crate) mod misses;
+pub(crate) mod proxy;
 pub(crate) mod runtimes;
