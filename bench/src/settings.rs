@@ -105,6 +105,11 @@ impl Flags {
 }
 
 impl Settings {
+    /// The servers' CPUs and the load's, as taskset(1) lists them.
+    pub(crate) fn every_cpu(&self) -> String {
+        format!("0-{}", self.load_cpu)
+    }
+
     /// A count of items or the like: as is, or a hundredth in the small mode, and at least one.
     pub(crate) fn scaled(&self, count: u64) -> u64 {
         if self.small { (count / 100).max(1) } else { count }

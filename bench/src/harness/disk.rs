@@ -4,6 +4,13 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+/// Where the files of durable servers are: beside this program, in the workspace's target folder, which is on a disk where
+/// the folder for temporary files may not be.
+pub(crate) fn target_folder() -> PathBuf {
+    let this = std::env::current_exe().ok();
+    this.and_then(|path| Some(path.parent()?.to_owned())).unwrap_or_else(std::env::temp_dir)
+}
+
 /// The block device under a folder.
 #[derive(Debug, Clone)]
 pub(crate) struct Disk {

@@ -5,6 +5,7 @@
 //! | [`server`] | a server as pinned child processes: CPU time, memory, end |
 //! | [`disk`] | syncs as the disk sees them |
 //! | [`machine`] | what it ran on |
+//! | [`metrics`] | what a server of ours says of itself |
 //! | [`result`] | rows and their file |
 //! | [`summary`] | medians, ratios, the table |
 //!
@@ -13,6 +14,7 @@
 
 pub(crate) mod disk;
 pub(crate) mod machine;
+pub(crate) mod metrics;
 pub(crate) mod result;
 pub(crate) mod server;
 pub(crate) mod summary;
@@ -376,6 +378,7 @@ impl Settings {
     pub(crate) fn spec(&self, address: std::net::SocketAddr, in_flight: usize, rate: Option<f64>) -> Spec {
         Spec {
             address,
+            others: Vec::new(),
             connections: 64,
             pace: match rate {
                 Some(requests_per_second) => Pace::Rate { requests_per_second },

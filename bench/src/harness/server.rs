@@ -17,6 +17,8 @@ use tempfile::TempDir;
 
 /// How long a server may take until it takes connections.
 const READY: Duration = Duration::from_secs(20);
+/// How often free ports in a row are looked for.
+const PORT_TRIES: usize = 1000;
 /// How much of a dead server's output is shown, in lines.
 const TAIL_LINES: usize = 12;
 
@@ -82,6 +84,20 @@ pub(crate) fn free_addresses(count: usize) -> Result<Vec<SocketAddr>, Error> {
     let bind = || TcpListener::bind("127.0.0.1:0").map_err(Error::io("looking for a free port"));
     let held: Vec<TcpListener> = (0..count).map(|_| bind()).collect::<Result<_, _>>()?;
     held.iter().map(|listener| listener.local_addr().map_err(Error::io("looking for a free port"))).collect()
+}
+
+/// The first of `count` ports in a row that nobody has just now.
+pub(crate) fn free_ports_in_a_row(count: u16) -> Result<SocketAddr, Error> {
+    for _ in 0..PORT_TRIES {
+        let first = free_addresses(1)?[0];
+        let Some(end) = first.port().checked_add(count) else { continue };
+        let held: Result<Vec<TcpListener>, _> =
+            (first.port()..end).map(|port| TcpListener::bind((first.ip(), port))).collect();
+        if held.is_ok() {
+            return Ok(first);
+        }
+    }
+    Err(Error::Usage(format!("no {count} free ports in a row")))
 }
 
 /// A running server, or several that serve together.
@@ -150,6 +166,22 @@ impl Server {
                 });
             }
             std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// From here on all threads of the server run on these CPUs only. For servers started on every CPU, which have as many
+    /// threads as they have by default.
+    pub(crate) fn confine(&self, cpus: &str) -> Result<(), Error> {
+        for pid in self.family() {
+            let status = Command::new("taskset")
+                .args(["-a", "-c", "-p", cpus, &pid.to_string()])
+                .stdout(Stdio::null())
+                .status()
+                .map_err(Error::io("starting taskset"))?;
+            if !status.success() {
+                return Err(Error::Usage(format!("{} can't be confined to CPU {cpus}", self.name)));
+            }
         }
         Ok(())
     }

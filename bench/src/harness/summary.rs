@@ -30,8 +30,11 @@ pub(crate) struct Column {
     pub(crate) of: fn(&Row) -> Option<f64>,
 }
 
+/// The share of requests that one core took and another worked on, as it is called among a row's other figures.
+pub(crate) const CROSSED_CORES: &str = "crossed cores %";
+
 /// Every figure a row may have.
-pub(crate) const COLUMNS: [Column; 9] = [
+pub(crate) const COLUMNS: [Column; 10] = [
     Column { title: "CPU µs/request", of: |row| Some(row.saturation.as_ref()?.cpu_us_per_request) },
     Column { title: "requests/s", of: |row| Some(row.saturation.as_ref()?.requests_per_second) },
     Column { title: "p50 µs", of: |row| Some(row.latency.as_ref()?.p50_us) },
@@ -40,6 +43,13 @@ pub(crate) const COLUMNS: [Column; 9] = [
     Column { title: "misses %", of: |row| row.saturation.as_ref()?.miss_percent() },
     Column { title: "bytes each", of: |row| Some(row.memory.as_ref()?.bytes_each) },
     Column { title: "syncs/s", of: |row| row.saturation.as_ref()?.syncs_per_second },
+    Column {
+        title: CROSSED_CORES,
+        of: |row| {
+            let others = &row.saturation.as_ref()?.others;
+            others.iter().find(|(name, _)| name == CROSSED_CORES).map(|(_, share)| *share)
+        },
+    },
     Column { title: "RSS MiB", of: |row| Some(row.saturation.as_ref()?.rss_bytes as f64 / 1048576.0) },
 ];
 

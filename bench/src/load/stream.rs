@@ -28,6 +28,8 @@ const LAST_ANSWERS: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub(crate) struct Spec {
     pub(crate) address: SocketAddr,
+    /// Further addresses of the server: the connections go to all in turn, the first to `address`.
+    pub(crate) others: Vec<SocketAddr>,
     pub(crate) connections: usize,
     pub(crate) pace: Pace,
     pub(crate) warm_up: Duration,
@@ -39,6 +41,16 @@ pub(crate) struct Spec {
     /// A connection for every request, which asks the server to close it; closed loop only, one request in flight. With
     /// TLS, the share of handshakes that resumed a session is counted too.
     pub(crate) reconnect: bool,
+}
+
+impl Spec {
+    /// Where connection `number` goes.
+    fn address_of(&self, number: usize) -> SocketAddr {
+        match number % (self.others.len() + 1) {
+            0 => self.address,
+            at => self.others[at - 1],
+        }
+    }
 }
 
 /// What the tasks of a run share.
@@ -96,12 +108,16 @@ pub(crate) fn run<C: Client + 'static>(
             run.tally
         };
         pause(&shared, spec.duration).await?;
+        let answered = || shared.0.borrow().tally.answers > tally_before.answers;
+        while !answered() && begun.elapsed() < spec.duration + LAST_ANSWERS {
+            pause(&shared, spec.duration).await?;
+        }
         let (elapsed, after, load_cpu) = (begun.elapsed(), counters(), load_before.since());
         let mut run = shared.0.borrow_mut();
         run.counting = false;
         let tally = run.tally.since(tally_before);
         if tally.answers == 0 {
-            return Err(Error::WrongAnswer(format!("none at all within {} s", spec.duration.as_secs_f64())));
+            return Err(Error::WrongAnswer(format!("none at all within {:.1} s", elapsed.as_secs_f64())));
         }
         let resumed = run.resumed as f64 / run.handshakes as f64 * 100.0;
         let others = (run.handshakes > 0).then(|| ("resumed handshakes, %".to_owned(), resumed));
@@ -198,12 +214,13 @@ async fn open(spec: &Spec) -> Result<Vec<Conn>, Error> {
 
 /// Opens connection `number`.
 pub(super) async fn connect(spec: &Spec, number: usize) -> Result<Conn, Error> {
-    let stream = Stream::connect(&Address::Ip(spec.address)).await;
-    let stream = stream.map_err(Error::io(format!("connecting to {}", spec.address)))?;
+    let address = spec.address_of(number);
+    let stream = Stream::connect(&Address::Ip(address)).await;
+    let stream = stream.map_err(Error::io(format!("connecting to {address}")))?;
     let Some((configs, name)) = &spec.tls else { return Ok(Conn::Plain(stream)) };
     match tls::connect(stream, name, configs[number % configs.len()].clone()).await {
         Ok(stream) => Ok(Conn::Tls(stream)),
-        Err(error) => Err(Error::WrongAnswer(format!("TLS handshake with {}: {error}", spec.address))),
+        Err(error) => Err(Error::WrongAnswer(format!("TLS handshake with {address}: {error}"))),
     }
 }
 
