@@ -46,6 +46,8 @@ enum Scenario {
     Cache(Flags),
     /// The proxy beside nginx and haproxy, in front of one origin
     Proxy(Flags),
+    /// dbshard beside redis-server: in memory and synced
+    Kv(Flags),
     /// Miss ratios of cachesrv and memcached at equal memory, cache-aside over request traces
     Misses {
         #[command(flatten)]
@@ -82,6 +84,7 @@ fn run(scenario: Scenario) -> Result<(), Error> {
         Scenario::Runtime(flags) => measure("runtime", flags, scenario::runtimes::run),
         Scenario::Cache(flags) => measure("cache", flags, scenario::cache::run),
         Scenario::Proxy(flags) => measure("proxy", flags, scenario::proxy::run),
+        Scenario::Kv(flags) => measure("kv", flags, scenario::kv::run),
         Scenario::Misses { flags, trace, memory } => {
             let settings = flags.resolve(1)?;
             keep("misses", &settings, &scenario::misses::run(&settings, &trace, memory)?)

@@ -14,6 +14,7 @@ pub(crate) mod http;
 pub(crate) mod keys;
 pub(crate) mod memcached;
 pub(crate) mod outside;
+pub(crate) mod resp;
 pub(crate) mod stream;
 pub(crate) mod trace;
 

@@ -28,6 +28,8 @@ pub(crate) const NGINX: Peer = Peer { name: "nginx", program: "nginx", package: 
 
 pub(crate) const HAPROXY: Peer =
     Peer { name: "haproxy", program: "haproxy", package: "haproxy", version: &["-v"] };
+pub(crate) const REDIS: Peer =
+    Peer { name: "redis", program: "redis-server", package: "redis-server", version: &["--version"] };
 
 /// Where programs for administrators are, which a user's PATH may lack.
 const MORE_FOLDERS: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];

@@ -2,6 +2,7 @@
 
 pub(crate) mod cache;
 pub(crate) mod echo;
+pub(crate) mod kv;
 pub(crate) mod misses;
 pub(crate) mod proxy;
 pub(crate) mod runtimes;
