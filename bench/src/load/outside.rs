@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn what_oha_says() {
         let said = "Summary:\n  Success rate:\t100.00%\n  Total:\t4.0012 secs\n  Slowest:\t0.0051 secs\n  Requests/sec:\t50123.4567\n\nStatus code distribution:\n  [200] 200500 responses\n  [503] 20 responses\n\nError distribution:\n  [64] aborted due to deadline\n";
-        assert_eq!(Tool::Oha.read(said), reported(200_520, 50_123.4567, 20));
+        assert_eq!(Tool::Oha.read(said), reported(200_520, 50_123.456_7, 20));
     }
 
     #[test]
