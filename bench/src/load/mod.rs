@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`stream`] | connections, closed and open loop, latencies |
+//! | [`measure`] | warm-up, the counted part, what the tasks of a load share |
 //! | [`keys`] | which keys, how long the values |
 //! | [`trace`] | recorded and made-up sequences of requests |
 //! | [`aside`] | cache-aside over a trace |
@@ -12,6 +13,7 @@
 pub(crate) mod aside;
 pub(crate) mod http;
 pub(crate) mod keys;
+mod measure;
 pub(crate) mod memcached;
 pub(crate) mod outside;
 pub(crate) mod resp;

@@ -3,12 +3,11 @@
 //! What always holds: a wrong answer, a closed connection or silence ends the run with an error; nothing of the warm-up is
 //! counted; what was due is never skipped, however late.
 
-use super::{Client, Counters, LoadCpu, Pace, Seen, Tally, histogram};
+use super::measure::{self, Run, Shared, fail};
+use super::{Client, Counters, Pace, Seen, Tally};
 use crate::error::Error;
-use hdrhistogram::Histogram;
 use runtime::Options;
 use runtime::net::{Address, Stream};
-use runtime::sync::Notify;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::ErrorKind;
@@ -53,40 +52,6 @@ impl Spec {
     }
 }
 
-/// What the tasks of a run share.
-struct Run {
-    tally: Tally,
-    latency: Histogram<u64>,
-    lateness: Histogram<u64>,
-    /// Handshakes of TLS, and those among them that resumed a session.
-    handshakes: u64,
-    resumed: u64,
-    counting: bool,
-    failure: Option<Error>,
-}
-
-impl Run {
-    fn shared() -> Shared {
-        let run = Run {
-            tally: Tally::default(),
-            latency: histogram(),
-            lateness: histogram(),
-            handshakes: 0,
-            resumed: 0,
-            counting: false,
-            failure: None,
-        };
-        Rc::new((RefCell::new(run), Notify::new()))
-    }
-}
-
-type Shared = Rc<(RefCell<Run>, Notify)>;
-
-fn fail(shared: &Shared, error: Error) {
-    shared.0.borrow_mut().failure.get_or_insert(error);
-    shared.1.notify_all();
-}
-
 /// Sends what `client` gives for each connection (by number) and counts what comes back; `counters` reads the server's.
 ///
 /// # Errors
@@ -100,44 +65,9 @@ pub(crate) fn run<C: Client + 'static>(
     runtime::block_on(&options, async {
         let shared = Run::shared();
         begin(spec, Rc::new(client), &shared).await?;
-        pause(&shared, spec.warm_up).await?;
-        let (begun, before, load_before) = (runtime::time::now(), counters(), LoadCpu::now());
-        let tally_before = {
-            let mut run = shared.0.borrow_mut();
-            run.counting = true;
-            run.tally
-        };
-        pause(&shared, spec.duration).await?;
-        let answered = || shared.0.borrow().tally.answers > tally_before.answers;
-        while !answered() && begun.elapsed() < spec.duration + LAST_ANSWERS {
-            pause(&shared, spec.duration).await?;
-        }
-        let (elapsed, after, load_cpu) = (begun.elapsed(), counters(), load_before.since());
-        let mut run = shared.0.borrow_mut();
-        run.counting = false;
-        let tally = run.tally.since(tally_before);
-        if tally.answers == 0 {
-            return Err(Error::WrongAnswer(format!("none at all within {:.1} s", elapsed.as_secs_f64())));
-        }
-        let resumed = run.resumed as f64 / run.handshakes as f64 * 100.0;
-        let others = (run.handshakes > 0).then(|| ("resumed handshakes, %".to_owned(), resumed));
-        Ok(Seen {
-            latency: run.latency.clone(),
-            lateness: run.lateness.clone(),
-            others: others.into_iter().collect(),
-            ..Seen::saturated(tally, elapsed, after.since(before), load_cpu)
-        })
+        measure::counted(&shared, spec.warm_up, spec.duration, counters).await
     })
     .map_err(Error::io("starting the load's thread"))?
-}
-
-/// Waits, and ends early when a connection has failed.
-async fn pause(shared: &Shared, duration: Duration) -> Result<(), Error> {
-    let _ = runtime::time::timeout(duration, shared.1.notified()).await;
-    match shared.0.borrow_mut().failure.take() {
-        Some(error) => Err(error),
-        None => Ok(()),
-    }
 }
 
 async fn begin<C: Client + 'static>(
@@ -262,16 +192,8 @@ async fn receive<C: Client>(conn: &Conn, client: &mut C, shared: &Shared) -> Res
     }
     let mut tally = Tally { bytes: lease.len() as u64, ..Tally::default() };
     client.receive(&lease, &mut tally).map_err(Error::WrongAnswer)?;
-    add(&mut shared.0.borrow_mut().tally, tally);
+    shared.0.borrow_mut().add(tally);
     Ok(tally.answers)
-}
-
-fn add(all: &mut Tally, more: Tally) {
-    all.answers += more.answers;
-    all.misses += more.misses;
-    all.refused += more.refused;
-    all.lost += more.lost;
-    all.bytes += more.bytes;
 }
 
 async fn one_each<C: Client>(
@@ -284,9 +206,7 @@ async fn one_each<C: Client>(
     loop {
         let (conn, mut client) = (connect(spec, number).await?, client(number));
         if let Conn::Tls(stream) = &conn {
-            let mut run = shared.0.borrow_mut();
-            run.handshakes += u64::from(run.counting);
-            run.resumed += u64::from(run.counting && stream.is_resumed());
+            shared.0.borrow_mut().handshake(stream.is_resumed());
         }
         client.request(&mut batch);
         conn.send(std::mem::take(&mut batch)).await.map_err(Error::io("sending"))?;
@@ -342,10 +262,7 @@ async fn pace<C: Client>(
             lane.client.borrow_mut().request(batch);
             lane.due.borrow_mut().push_back(due);
             sent += 1;
-            let mut run = shared.0.borrow_mut();
-            if run.counting {
-                run.lateness.saturating_record(nanoseconds(now.saturating_duration_since(due)));
-            }
+            shared.0.borrow_mut().left(due, now);
         }
         for number in touched.drain(..) {
             let batch = std::mem::take(&mut batches[number]);
@@ -369,19 +286,13 @@ async fn take_answers<C: Client>(lane: &Lane<C>, shared: &Shared) -> Result<(), 
         lane.client.borrow_mut().receive(&lease, &mut tally).map_err(Error::WrongAnswer)?;
         let now = runtime::time::now();
         let mut run = shared.0.borrow_mut();
-        add(&mut run.tally, tally);
+        run.add(tally);
         for _ in 0..tally.answers {
             let due = lane.due.borrow_mut().pop_front();
             let due = due.ok_or_else(|| Error::WrongAnswer("an answer that nobody asked for".to_owned()))?;
-            if run.counting {
-                run.latency.saturating_record(nanoseconds(now.saturating_duration_since(due)));
-            }
+            run.answered(due, now);
         }
     }
-}
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Sends so many requests of each client, each on a connection of its own, and gives what was answered to all of them.
@@ -407,7 +318,7 @@ pub(crate) fn complete<C: Client + 'static>(spec: &Spec, clients: Vec<(C, u64)>)
         for task in sending {
             task.await?;
         }
-        Ok(shared.0.borrow().tally)
+        Ok(shared.0.borrow().tally())
     })
     .map_err(Error::io("starting the load's thread"))?
 }
