@@ -44,6 +44,8 @@ enum Scenario {
     Runtime(Flags),
     /// cachesrv beside memcached
     Cache(Flags),
+    /// geodns beside gdnsd and knot
+    Dns(Flags),
     /// The proxy beside nginx and haproxy, in front of one origin
     Proxy(Flags),
     /// dbshard beside redis-server: in memory and synced
@@ -83,6 +85,7 @@ fn run(scenario: Scenario) -> Result<(), Error> {
     match scenario {
         Scenario::Runtime(flags) => measure("runtime", flags, scenario::runtimes::run),
         Scenario::Cache(flags) => measure("cache", flags, scenario::cache::run),
+        Scenario::Dns(flags) => measure("dns", flags, scenario::dns::run),
         Scenario::Proxy(flags) => measure("proxy", flags, scenario::proxy::run),
         Scenario::Kv(flags) => measure("kv", flags, scenario::kv::run),
         Scenario::Misses { flags, trace, memory } => {

@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`stream`] | connections, closed and open loop, latencies |
+//! | [`datagrams`] | sockets of datagrams, closed and open loop, latencies |
 //! | [`measure`] | warm-up, the counted part, what the tasks of a load share |
 //! | [`keys`] | which keys, how long the values |
 //! | [`trace`] | recorded and made-up sequences of requests |
@@ -11,6 +12,8 @@
 //! | others | a protocol's requests and answers each: a [`Client`] |
 
 pub(crate) mod aside;
+pub(crate) mod datagrams;
+pub(crate) mod dns;
 pub(crate) mod http;
 pub(crate) mod keys;
 mod measure;

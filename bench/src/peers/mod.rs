@@ -31,6 +31,12 @@ pub(crate) const HAPROXY: Peer =
 pub(crate) const REDIS: Peer =
     Peer { name: "redis", program: "redis-server", package: "redis-server", version: &["--version"] };
 
+pub(crate) const GDNSD: Peer =
+    Peer { name: "gdnsd", program: "gdnsd", package: "gdnsd", version: &["version"] };
+
+pub(crate) const KNOT: Peer =
+    Peer { name: "knot", program: "knotd", package: "knot", version: &["--version"] };
+
 /// Where programs for administrators are, which a user's PATH may lack.
 const MORE_FOLDERS: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
 
