@@ -50,6 +50,8 @@ enum Scenario {
     Proxy(Flags),
     /// dbshard beside redis-server: in memory and synced
     Kv(Flags),
+    /// The whole site of `millrace up`
+    Site(Flags),
     /// Miss ratios of cachesrv and memcached at equal memory, cache-aside over request traces
     Misses {
         #[command(flatten)]
@@ -88,6 +90,7 @@ fn run(scenario: Scenario) -> Result<(), Error> {
         Scenario::Dns(flags) => measure("dns", flags, scenario::dns::run),
         Scenario::Proxy(flags) => measure("proxy", flags, scenario::proxy::run),
         Scenario::Kv(flags) => measure("kv", flags, scenario::kv::run),
+        Scenario::Site(flags) => measure("site", flags, scenario::site::run),
         Scenario::Misses { flags, trace, memory } => {
             let settings = flags.resolve(1)?;
             keep("misses", &settings, &scenario::misses::run(&settings, &trace, memory)?)

@@ -5,7 +5,7 @@
 
 use crate::error::Error;
 use rustix::process::{Pid, Signal, kill_process_group};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -217,6 +217,20 @@ impl Server {
             .map(|f| f[11..15].iter().sum::<u64>())
             .sum();
         Duration::from_millis(ticks * 10)
+    }
+
+    /// User and system time so far of each of the server's processes, by the first argument of its command line: the
+    /// daemon, where they are ours. Those with the same one are taken together.
+    pub(crate) fn cpu_time_by_command(&self) -> BTreeMap<String, Duration> {
+        let mut times: BTreeMap<String, Duration> = BTreeMap::new();
+        for pid in self.family() {
+            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let command = command.split(|byte| *byte == 0).nth(1).unwrap_or_default();
+            let Some(fields) = stat_fields(pid) else { continue };
+            let time = Duration::from_millis(fields[11..13].iter().sum::<u64>() * 10);
+            *times.entry(String::from_utf8_lossy(command).into_owned()).or_default() += time;
+        }
+        times
     }
 
     /// Resident memory of the server's processes, in bytes (proc_pid_status(5): VmRSS).

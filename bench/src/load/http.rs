@@ -74,6 +74,17 @@ pub(crate) struct Answer {
     pub(crate) body_bytes: u64,
     /// The value of its first Set-Cookie field.
     pub(crate) cookie: Option<Vec<u8>>,
+    /// Its X-Cache field says that a cache did not have it.
+    pub(crate) is_miss: bool,
+}
+
+/// An error when more than one answer in a hundred was none of 200 to 299: then the figures would be of errors.
+pub(crate) fn few_refusals(tally: &Tally) -> Result<(), Error> {
+    if tally.refused * 100 > tally.answers {
+        let text = format!("{} of {} had another status than 200 to 299", tally.refused, tally.answers);
+        return Err(Error::WrongAnswer(text));
+    }
+    Ok(())
 }
 
 /// Reads answers to requests that are not HEAD, cut anywhere.
@@ -144,9 +155,16 @@ impl Answers {
             return Err(format!("an answer without a length: {}", begin()));
         }
         if response.status >= 200 {
-            let cookie = response.fields.iter().find(|field| field.name.eq_ignore_ascii_case("set-cookie"));
-            let cookie = cookie.map(|field| field.value.to_vec());
-            let answer = Answer { status: response.status, body_bytes: 0, cookie };
+            let value = |name: &str| {
+                let field = response.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name));
+                field.map(|field| field.value)
+            };
+            let answer = Answer {
+                status: response.status,
+                body_bytes: 0,
+                cookie: value("set-cookie").map(<[u8]>::to_vec),
+                is_miss: value("x-cache") == Some(b"miss"),
+            };
             self.under_way = Some((answer, Body::new(response.framing)));
         }
         Ok(end - kept)
@@ -158,7 +176,7 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, body_bytes: u64) -> Answer {
-        Answer { status, body_bytes, cookie: None }
+        Answer { status, body_bytes, cookie: None, is_miss: false }
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod measure;
 pub(crate) mod memcached;
 pub(crate) mod outside;
 pub(crate) mod resp;
+pub(crate) mod site;
 pub(crate) mod stream;
 pub(crate) mod trace;
 

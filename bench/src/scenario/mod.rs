@@ -7,3 +7,4 @@ pub(crate) mod kv;
 pub(crate) mod misses;
 pub(crate) mod proxy;
 pub(crate) mod runtimes;
+pub(crate) mod site;

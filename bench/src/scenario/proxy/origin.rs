@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::harness::server::{Launch, Place, Server, free_addresses};
 use crate::harness::{Case, Load, Work};
-use crate::load::{Counters, Seen};
+use crate::load::{Counters, Seen, http};
 use crate::settings::Settings;
 use std::cell::RefCell;
 use std::fs;
@@ -111,11 +111,7 @@ impl Origin {
         seen.counted.load_core_busy = seen.counted.load_core_busy.max(used);
         let percent = used.as_secs_f64() / seen.elapsed.as_secs_f64() * 100.0;
         seen.others.push(("origin, % of a CPU".to_owned(), percent));
-        let Seen { tally, .. } = seen;
-        if tally.refused * 100 > tally.answers {
-            let text = format!("{} of {} were no 200 but errors", tally.refused, tally.answers);
-            return Err(Error::WrongAnswer(text));
-        }
+        http::few_refusals(&seen.tally)?;
         Ok(seen)
     }
 
