@@ -48,6 +48,8 @@ enum Scenario {
     Dns(Flags),
     /// The proxy beside nginx and haproxy, in front of one origin
     Proxy(Flags),
+    /// The broker beside nats-server: acknowledged on disk, and consumed
+    Broker(Flags),
     /// dbshard beside redis-server: in memory and synced
     Kv(Flags),
     /// The whole site of `millrace up`
@@ -89,6 +91,7 @@ fn run(scenario: Scenario) -> Result<(), Error> {
         Scenario::Cache(flags) => measure("cache", flags, scenario::cache::run),
         Scenario::Dns(flags) => measure("dns", flags, scenario::dns::run),
         Scenario::Proxy(flags) => measure("proxy", flags, scenario::proxy::run),
+        Scenario::Broker(flags) => measure("broker", flags, scenario::broker::run),
         Scenario::Kv(flags) => measure("kv", flags, scenario::kv::run),
         Scenario::Site(flags) => measure("site", flags, scenario::site::run),
         Scenario::Misses { flags, trace, memory } => {

@@ -1,6 +1,8 @@
 //! Syncs as the disk sees them: flush requests of the block device, counted by the kernel and not by the server.
 
-use std::fs;
+use crate::error::Error;
+use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +11,31 @@ use std::path::{Path, PathBuf};
 pub(crate) fn target_folder() -> PathBuf {
     let this = std::env::current_exe().ok();
     this.and_then(|path| Some(path.parent()?.to_owned())).unwrap_or_else(std::env::temp_dir)
+}
+
+/// Takes a folder's files out of the page cache: what is read of them next comes from the disk. What is not yet on the disk
+/// is synced first, as only clean pages can go.
+///
+/// # Errors
+/// When a file can't be read or synced.
+pub(crate) fn drop_cached(folder: &Path) -> Result<(), Error> {
+    let failed = |path: &Path| Error::io(format!("dropping {} from the page cache", path.display()));
+    for entry in fs::read_dir(folder).map_err(failed(folder))? {
+        let path = entry.map_err(failed(folder))?.path();
+        if path.is_dir() {
+            drop_cached(&path)?;
+        } else if path.is_file() {
+            let file = match File::open(&path) {
+                // The server goes on: a file of a moment ago may be gone.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                opened => opened.map_err(failed(&path))?,
+            };
+            file.sync_data().map_err(failed(&path))?;
+            let advised = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+            advised.map_err(|error| failed(&path)(error.into()))?;
+        }
+    }
+    Ok(())
 }
 
 /// The block device under a folder.

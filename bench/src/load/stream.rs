@@ -4,7 +4,7 @@
 //! counted; what was due is never skipped, however late.
 
 use super::measure::{self, Run, Shared, fail};
-use super::{Client, Counters, Pace, Seen, Tally};
+use super::{Client, Counters, LoadCpu, Pace, Seen, Tally};
 use crate::error::Error;
 use runtime::Options;
 use runtime::net::{Address, Stream};
@@ -300,6 +300,18 @@ async fn take_answers<C: Client>(lane: &Lane<C>, shared: &Shared) -> Result<(), 
 /// # Errors
 /// As [`run`].
 pub(crate) fn complete<C: Client + 'static>(spec: &Spec, clients: Vec<(C, u64)>) -> Result<Tally, Error> {
+    Ok(complete_counted(spec, clients, Counters::default)?.tally)
+}
+
+/// The same, measured from when all connections are open to the last answer.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn complete_counted<C: Client + 'static>(
+    spec: &Spec,
+    clients: Vec<(C, u64)>,
+    counters: impl Fn() -> Counters,
+) -> Result<Seen, Error> {
     let Pace::Saturate { in_flight } = spec.pace else {
         unreachable!("so many requests are sent at full speed")
     };
@@ -307,6 +319,7 @@ pub(crate) fn complete<C: Client + 'static>(spec: &Spec, clients: Vec<(C, u64)>)
     runtime::block_on(&Options { pin_to_core: Some(spec.cpu), ..Options::default() }, async {
         let shared = Run::shared();
         let conns = open(&spec).await?;
+        let (begun, before, load_before) = (runtime::time::now(), counters(), LoadCpu::now());
         let sending: Vec<_> = conns
             .into_iter()
             .zip(clients)
@@ -318,7 +331,9 @@ pub(crate) fn complete<C: Client + 'static>(spec: &Spec, clients: Vec<(C, u64)>)
         for task in sending {
             task.await?;
         }
-        Ok(shared.0.borrow().tally())
+        let (elapsed, after, load_cpu) = (begun.elapsed(), counters(), load_before.since());
+        let tally = shared.0.borrow().tally();
+        Ok(Seen::saturated(tally, elapsed, after.since(before), load_cpu))
     })
     .map_err(Error::io("starting the load's thread"))?
 }

@@ -1,5 +1,6 @@
 //! The scenarios: who runs, how each is configured, and what work they are given.
 
+pub(crate) mod broker;
 pub(crate) mod cache;
 pub(crate) mod dns;
 pub(crate) mod echo;
