@@ -25,6 +25,7 @@ mod settings;
 use clap::{Parser, Subcommand};
 use error::Error;
 use harness::result::Report;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use settings::{Flags, Settings};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -75,7 +76,15 @@ enum Scenario {
 /// How many times each contestant runs each case, unless told otherwise.
 const PAIRS: u32 = 5;
 
+/// Ten thousand connections are as many files, here and in the servers, which inherit the limit.
+fn allow_many_files() {
+    let limit = getrlimit(Resource::Nofile);
+    // Where it can't be raised, opening one too many says so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}
+
 fn main() -> ExitCode {
+    allow_many_files();
     match run(Cli::parse().scenario) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

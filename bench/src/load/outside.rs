@@ -147,19 +147,22 @@ pub(crate) struct Outside {
     pub(crate) name: String,
 }
 
-/// The tool, or the gap that its absence leaves. `--install-peers` installs it too.
+/// The tool, or the gap that its absence leaves. `--install-peers` installs it too, where Debian has it.
 ///
 /// # Errors
-/// When it can't be installed, or names no version.
+/// When it names no version.
 pub(crate) fn find(settings: &Settings, tool: Tool) -> Result<Result<Outside, Gap>, Error> {
     let peer = tool.peer();
     let mut path = peers::on_path(peer.program);
+    let mut reason = "not installed; --install-peers installs it".to_owned();
     if path.is_none() && settings.install_peers {
-        peers::install(peer.package)?;
-        path = peers::on_path(peer.program);
+        // Not every tool is in Debian.
+        match peers::install(peer.package) {
+            Ok(()) => path = peers::on_path(peer.program),
+            Err(error) => reason = error.to_string(),
+        }
     }
     let Some(path) = path else {
-        let reason = "not installed; --install-peers installs it".to_owned();
         let case = format!("load by {}", peer.name);
         return Ok(Err(Gap { case, contestant: peer.name.to_owned(), reason }));
     };
