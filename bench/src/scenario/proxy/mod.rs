@@ -126,14 +126,17 @@ fn requests(name: &str, shape: Shape, latency: bool, origin: &Rc<Origin>) -> Cas
             origin.watched(counters, |counters| stream::run(&spec, client, counters))
         })
     };
-    let work = Work::Requests { prepare: Some(whole_answer(shape.body_bytes)), load, latency, ask: None };
+    let work =
+        Work::Requests { prepare: Some(whole_answer(shape.body_bytes, origin)), load, latency, ask: None };
     Case { name: name.to_owned(), durability: "", work, gaps: Vec::new() }
 }
 
 /// Asks once and looks at every byte of what comes through.
-fn whole_answer(body_bytes: usize) -> Prepare {
+fn whole_answer(body_bytes: usize, origin: &Rc<Origin>) -> Prepare {
+    let origin = origin.clone();
     Box::new(move |server, _| {
         let answer = http::once(server.address, &http::get(&format!("/{body_bytes}"), HOST, true))?;
+        origin.check()?;
         let content = origin::content(body_bytes);
         if !answer.starts_with(b"HTTP/1.1 200 ") || !answer.ends_with(&content) {
             let head = String::from_utf8_lossy(&answer[..answer.len().min(200)]).into_owned();

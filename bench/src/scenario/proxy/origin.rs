@@ -90,6 +90,11 @@ impl Origin {
         Ok(read(&self.certificates.cert_pem)? + &read(&self.certificates.key_pem)?)
     }
 
+    /// An error when it has ended.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        self.server.borrow_mut().check("the run of a proxy in front of it")
+    }
+
     /// Runs a load in front of the origin and notes what the origin used of its CPU. Full, it is the limit as the load's
     /// would be.
     pub(super) fn watched(
@@ -104,7 +109,7 @@ impl Origin {
             counters()
         });
         // An origin that died explains every other error.
-        self.server.borrow_mut().check("a run of a proxy in front of it")?;
+        self.check()?;
         let mut seen = result?;
         let used = used.borrow();
         let used = used.last().copied().unwrap_or_default() - used.first().copied().unwrap_or_default();
