@@ -51,7 +51,7 @@ enum Scenario {
     Proxy(Flags),
     /// The broker beside nats-server: acknowledged on disk, and consumed
     Broker(Flags),
-    /// dbshard beside redis-server: in memory and synced
+    /// dbshard beside redis-server, in memory and synced, and beside etcd on three nodes
     Kv(Flags),
     /// The whole site of `millrace up`
     Site(Flags),

@@ -14,6 +14,7 @@
 pub(crate) mod aside;
 pub(crate) mod datagrams;
 pub(crate) mod dns;
+pub(crate) mod etcd;
 pub(crate) mod http;
 pub(crate) mod kafka;
 pub(crate) mod keys;

@@ -28,6 +28,9 @@ pub(crate) const NGINX: Peer = Peer { name: "nginx", program: "nginx", package: 
 
 pub(crate) const HAPROXY: Peer =
     Peer { name: "haproxy", program: "haproxy", package: "haproxy", version: &["-v"] };
+pub(crate) const ETCD: Peer =
+    Peer { name: "etcd", program: "etcd", package: "etcd-server", version: &["--version"] };
+
 pub(crate) const NATS: Peer =
     Peer { name: "nats-server", program: "nats-server", package: "nats-server", version: &["--version"] };
 

@@ -3,6 +3,8 @@
 //! Ours has eight shards and as many threads as it has by default, on the CPUs that the peers have; its clients ask each shard
 //! for its own keys, as cluster clients do.
 
+mod three_nodes;
+
 use crate::error::Error;
 use crate::harness::disk;
 use crate::harness::metrics::Metrics;
@@ -13,7 +15,7 @@ use crate::harness::{self, Ask, Case, Contestant, Group, Load, Prepare, Started,
 use crate::load::outside::{self, Outside, Tool};
 use crate::load::resp::{Resp, Shards, Work as Request};
 use crate::load::stream;
-use crate::peers::{self, Found, OURS, REDIS};
+use crate::peers::{self, ETCD, Found, OURS, REDIS};
 use crate::settings::Settings;
 
 /// Ours: "at least eight groups" is what the data tier is made for.
@@ -27,9 +29,11 @@ const FILL_IN_FLIGHT: usize = 64;
 const SYNCED: &str = "on disk before every OK";
 
 pub(crate) fn run(settings: &Settings) -> Result<Report, Error> {
-    let (found, mut gaps) = peers::find(settings, &[REDIS])?;
+    let (found, mut gaps) = peers::find(settings, &[REDIS, ETCD])?;
     let ours = peers::ours(settings)?;
-    let all: Vec<Found> = ours.into_iter().chain(found).collect();
+    let (redis, etcd): (Vec<Found>, Vec<Found>) =
+        found.into_iter().partition(|found| found.peer == REDIS.name);
+    let all: Vec<Found> = ours.iter().cloned().chain(redis).collect();
     let benchmark = match outside::find(settings, Tool::RedisBenchmark)? {
         Ok(tool) => Some(tool),
         Err(gap) => {
@@ -43,10 +47,18 @@ pub(crate) fn run(settings: &Settings) -> Result<Report, Error> {
         cases,
         files: Some(disk::target_folder()),
     };
-    let groups = [
+    let mut groups = vec![
         group("in memory", false, memory_cases(settings, &all, benchmark.as_ref())),
         group("synced", true, synced_cases(settings, benchmark.as_ref())),
     ];
+    if !etcd.is_empty() {
+        groups.push(Group {
+            name: "three nodes",
+            contestants: etcd.into_iter().map(three_nodes::contestant).collect(),
+            cases: three_nodes::cases(settings, &ours),
+            files: Some(disk::target_folder()),
+        });
+    }
     harness::run("kv", settings, &groups, gaps)
 }
 
@@ -106,13 +118,24 @@ fn redis(found: &Found, place: Place, appends: bool) -> Result<Started, Error> {
 
 /// A case's requests.
 #[derive(Clone, Copy)]
-struct Shape {
-    work: Request,
+struct Shape<Work> {
+    work: Work,
     connections: usize,
     in_flight: usize,
     keys: u64,
 }
 
+impl<Work> Shape<Work> {
+    /// A case's name: `work` and how much of it is under way.
+    fn name(&self, work: &str) -> String {
+        match (self.connections, self.in_flight) {
+            (connections, 1) => format!("{work}, {connections} in flight"),
+            (connections, in_flight) => format!("{work}, {connections} × {in_flight} in flight"),
+        }
+    }
+}
+
+/// Connections, and the requests that each has under way.
 const CONCURRENCY: [(usize, usize); 3] = [(1, 1), (64, 1), (64, 16)];
 
 fn memory_cases(settings: &Settings, all: &[Found], benchmark: Option<&Outside>) -> Vec<Case> {
@@ -157,7 +180,8 @@ fn synced_cases(settings: &Settings, benchmark: Option<&Outside>) -> Vec<Case> {
     CONCURRENCY.iter().map(set).chain(outside).collect()
 }
 
-fn requests(name: &str, durability: &'static str, shape: Shape) -> Case {
+fn requests(name: &str, durability: &'static str, shape: Shape<Request>) -> Case {
+    let name = shape.name(name);
     let Shape { work, connections, in_flight, keys } = shape;
     let load: Load = Box::new(move |server, settings, rate, counters| {
         let shards = Shards::of(server.address, keys)?;
@@ -169,11 +193,6 @@ fn requests(name: &str, durability: &'static str, shape: Shape) -> Case {
         let client = move |number: usize| Resp::new(work, shards.keys(number), number as u64);
         stream::run(&spec, client, counters)
     });
-    let name = match (connections, in_flight) {
-        (1, 1) => format!("{name}, 1 in flight"),
-        (_, 1) => format!("{name}, {connections} in flight"),
-        _ => format!("{name}, {connections} × {in_flight} in flight"),
-    };
     let work = Work::Requests {
         prepare: Some(fill(keys)),
         load,
