@@ -18,9 +18,11 @@ use wire::dns::reply::Reply;
 
 /// Names in the zone.
 const NAMES: u64 = 10_000;
-/// Sockets of the load, and the requests that each has under way.
-const SOCKETS: usize = 16;
-const IN_FLIGHT: usize = 8;
+/// Sockets of the load, and the requests that each has under way: few sockets with many cost the load less.
+const SOCKETS: usize = 4;
+const IN_FLIGHT: usize = 32;
+/// Sockets of dnsperf, for as many requests under way.
+const DNSPERF_SOCKETS: usize = 16;
 /// How long a server may take for the one request that is looked at whole.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// What dnsperf asks, one file for each kind.
@@ -112,7 +114,7 @@ fn by_dnsperf(dnsperf: &Outside, ask: Ask, file: &'static str) -> Case {
         let file = server.folder().join(file).display().to_string();
         let (host, port) = (server.address.ip().to_string(), server.address.port().to_string());
         let in_flight = (SOCKETS * IN_FLIGHT).to_string();
-        let sockets = SOCKETS.to_string();
+        let sockets = DNSPERF_SOCKETS.to_string();
         ["-s", &host, "-p", &port, "-d", &file, "-c", &sockets, "-q", &in_flight].map(str::to_owned).into()
     })
 }
