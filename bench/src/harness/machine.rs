@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// The machine and the state of the code.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Machine {
     pub(crate) cpu: String,
     pub(crate) cores: usize,

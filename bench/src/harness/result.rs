@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 /// A scenario's result file.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) scenario: String,
     /// The arguments that were given.
@@ -115,7 +115,7 @@ pub(crate) struct Latency {
 }
 
 /// Memory by count of things held.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Memory {
     /// `item` or `idle connection`.
     pub(crate) of: String,

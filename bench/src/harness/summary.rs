@@ -1,6 +1,7 @@
 //! Rows to medians and ratios: ours by the peer's, pair by pair.
 
 use super::result::{Report, Row};
+use crate::peers::OURS;
 use std::fmt::Write;
 
 /// A figure of several runs.
@@ -65,7 +66,7 @@ impl Report {
         cases
     }
 
-    /// Who ran in a case, ours first.
+    /// Who ran in a case, ours first if it did.
     pub(crate) fn contestants_of(&self, case: &str) -> Vec<&str> {
         let mut names: Vec<&str> = Vec::new();
         for row in self.rows.iter().filter(|row| row.case == case) {
@@ -82,8 +83,16 @@ impl Report {
         Figure::of(rows.filter_map(column.of))
     }
 
-    /// `ours` by `peer`, in each pair by itself.
+    /// Whether ours can't do the case: the first contestant is a peer then.
+    pub(crate) fn lacks_ours(&self, case: &str) -> bool {
+        self.gaps.iter().any(|gap| gap.case == case && gap.contestant == OURS)
+    }
+
+    /// `ours` by `peer`, in each pair by itself; none where ours can't do the case.
     pub(crate) fn ratio(&self, case: &str, ours: &str, peer: &str, column: &Column) -> Option<Figure> {
+        if self.lacks_ours(case) {
+            return None;
+        }
         let of = |contestant: &str, pair: usize| {
             let mut rows = self.rows.iter().filter(|row| row.case == case && row.contestant == contestant);
             rows.find_map(|row| (column.of)(row).filter(|_| row.pair == pair))
@@ -140,7 +149,7 @@ impl Report {
             }
             out.push('\n');
         }
-        if contestants.len() > 1 {
+        if contestants.len() > 1 && !self.lacks_ours(case) {
             let _ = writeln!(
                 out,
                 "  × is {ours} by the other: the median of the pairs, the lowest and the highest\n"
@@ -162,7 +171,24 @@ pub(crate) fn short(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::result::{Gap, Memory};
     use super::*;
+
+    #[test]
+    fn peers_without_ours_have_no_ratio() {
+        let row = |case: &str, contestant: &str| Row {
+            case: case.to_owned(),
+            contestant: contestant.to_owned(),
+            memory: Some(Memory { bytes_each: 2.0, ..Memory::default() }),
+            ..Row::default()
+        };
+        let gap = Gap { case: "new".to_owned(), contestant: OURS.to_owned(), reason: "not yet".to_owned() };
+        let rows = vec![row("old", OURS), row("old", "a"), row("new", "a"), row("new", "b")];
+        let report = Report { rows, gaps: vec![gap], ..Report::default() };
+        let bytes = COLUMNS.iter().find(|column| column.title == "bytes each").unwrap();
+        assert_eq!(report.ratio("old", OURS, "a", bytes).map(|ratio| ratio.median), Some(1.0));
+        assert_eq!(report.ratio("new", "a", "b", bytes), None);
+    }
 
     #[test]
     fn a_median_is_the_middle_or_between_two() {

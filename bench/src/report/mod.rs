@@ -193,7 +193,13 @@ fn blocks(report: &Report, bar: impl Fn(&str, &str) -> Option<(f64, f64, String)
         let contestants = report.contestants_of(case);
         let bars = contestants.iter().enumerate().filter_map(|(number, contestant)| {
             let (value, dark, label) = bar(case, contestant)?;
-            Some(Bar { name: (*contestant).to_owned(), value, dark, label, is_ours: number == 0 })
+            Some(Bar {
+                name: (*contestant).to_owned(),
+                value,
+                dark,
+                label,
+                is_ours: number == 0 && !report.lacks_ours(case),
+            })
         });
         Block { case: case.to_owned(), bars: bars.collect() }
     };
