@@ -18,11 +18,12 @@ use wire::dns::reply::Reply;
 
 /// Names in the zone.
 const NAMES: u64 = 10_000;
-/// Sockets of the load, and the requests that each has under way: few sockets with many cost the load less.
+/// Requests under way in a closed loop.
+const UNDER_WAY: usize = 128;
+/// Sockets of a closed loop: few with many requests each cost the load less.
 const SOCKETS: usize = 4;
-const IN_FLIGHT: usize = 32;
-/// Sockets of dnsperf, for as many requests under way.
-const DNSPERF_SOCKETS: usize = 16;
+/// Sockets of an open loop, and of dnsperf: in more of them more answers find room while the load is busy.
+const SOCKETS_OPEN: usize = 16;
 /// How long a server may take for the one request that is looked at whole.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// What dnsperf asks, one file for each kind.
@@ -61,10 +62,10 @@ fn no_nearest(found: &Found) -> Option<(String, String)> {
 
 fn case(name: &str, ask: Ask, names: u64, latency: bool) -> Case {
     let load: Load = Box::new(move |server, settings, rate, counters| {
-        let stream = settings.spec(server.address, IN_FLIGHT, rate);
+        let stream = settings.spec(server.address, UNDER_WAY / SOCKETS, rate);
         let spec = datagrams::Spec {
             address: stream.address,
-            sockets: SOCKETS,
+            sockets: if rate.is_some() { SOCKETS_OPEN } else { SOCKETS },
             pace: stream.pace,
             warm_up: stream.warm_up,
             duration: stream.duration,
@@ -78,7 +79,7 @@ fn case(name: &str, ask: Ask, names: u64, latency: bool) -> Case {
         Ok(seen)
     });
     let work = Work::Requests { prepare: Some(whole_answer(ask)), load, latency, ask: None };
-    let name = format!("{name}, {SOCKETS} sockets × {IN_FLIGHT} in flight");
+    let name = format!("{name}, {UNDER_WAY} under way");
     Case { name, durability: "", work, gaps: Vec::new() }
 }
 
@@ -113,9 +114,9 @@ fn by_dnsperf(dnsperf: &Outside, ask: Ask, file: &'static str) -> Case {
     dnsperf.case(name, "", Some(whole_answer(ask)), None, move |server| {
         let file = server.folder().join(file).display().to_string();
         let (host, port) = (server.address.ip().to_string(), server.address.port().to_string());
-        let in_flight = (SOCKETS * IN_FLIGHT).to_string();
-        let sockets = DNSPERF_SOCKETS.to_string();
-        ["-s", &host, "-p", &port, "-d", &file, "-c", &sockets, "-q", &in_flight].map(str::to_owned).into()
+        let under_way = UNDER_WAY.to_string();
+        let sockets = SOCKETS_OPEN.to_string();
+        ["-s", &host, "-p", &port, "-d", &file, "-c", &sockets, "-q", &under_way].map(str::to_owned).into()
     })
 }
 
