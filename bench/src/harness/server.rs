@@ -1,7 +1,7 @@
 //! A server under measurement: a child process on CPUs of its own, with the figures that the kernel keeps of it.
 //!
-//! What always holds: its files are in a folder that goes with it; it is killed, with its children, when dropped; when it
-//! dies by itself, what it wrote last is shown.
+//! What always holds: its files are in a folder that goes with it; it is killed, with its children, when dropped, and
+//! ends when this process is killed; when it dies by itself, what it wrote last is shown.
 
 use crate::error::Error;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -141,8 +141,9 @@ impl Server {
         let log_path = self.place.path().join(format!("{}-{}.log", launch.name, self.processes.len()));
         let log = File::create(&log_path).map_err(Error::io(format!("making {}", log_path.display())))?;
         let log_too = log.try_clone().map_err(Error::io("duplicating a descriptor"))?;
-        let child = Command::new("taskset")
-            .args(["-c", &launch.cpus])
+        // It ends when this process does, however that ends.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "TERM", "taskset", "-c", &launch.cpus])
             .arg(&launch.program)
             .args(&launch.arguments)
             .current_dir(self.place.path())
@@ -151,7 +152,7 @@ impl Server {
             .stderr(log_too)
             .process_group(0)
             .spawn()
-            .map_err(Error::io(format!("starting {} by taskset", launch.program.display())))?;
+            .map_err(Error::io(format!("starting {} by setpriv and taskset", launch.program.display())))?;
         self.processes.push((child, log_path));
         let begun = Instant::now();
         while TcpStream::connect_timeout(&launch.ready, Duration::from_millis(200)).is_err() {
