@@ -201,7 +201,7 @@ impl Outside {
     ) -> Result<Seen, Error> {
         let seconds = settings.duration.as_secs_f64();
         let length = if self.tool.counts_requests() {
-            let trial = self.once(TRIAL_REQUESTS, arguments, settings)?;
+            let trial = self.once(settings.scaled(TRIAL_REQUESTS), arguments, settings)?;
             (trial.requests_per_second * seconds).max(1.0) as u64
         } else {
             seconds.ceil() as u64
