@@ -15,6 +15,9 @@ pub(crate) struct Flags {
     /// One more peer: a binary of another version (memcached=PATH); `millrace=PATH` is another build of ours
     #[arg(long = "peer", value_name = "NAME=PATH")]
     binaries: Vec<Binary>,
+    /// Our command, instead of building it
+    #[arg(long, value_name = "PATH", env = "MILLRACE_BENCH_OURS")]
+    ours: Option<PathBuf>,
     /// Install the peers that are missing, from Debian
     #[arg(long)]
     install_peers: bool,
@@ -60,6 +63,7 @@ impl FromStr for Binary {
 pub(crate) struct Settings {
     pub(crate) peers: Option<Vec<String>>,
     pub(crate) binaries: Vec<Binary>,
+    pub(crate) ours: Option<PathBuf>,
     pub(crate) install_peers: bool,
     pub(crate) pairs: usize,
     pub(crate) warm_up: Duration,
@@ -91,6 +95,7 @@ impl Flags {
         Ok(Settings {
             peers: self.peers,
             binaries: self.binaries,
+            ours: self.ours,
             install_peers: self.install_peers,
             pairs: if self.small { 1 } else { self.pairs.unwrap_or(pairs) as usize },
             warm_up: Duration::from_secs_f64(warm_up),

@@ -36,6 +36,9 @@ enum Suite {
     Fuzz,
 }
 
+/// Tests of processes that are built with them, on their own as they fill both cores.
+const REAL_PROCESSES: [&str; 2] = ["verify/e2e/", "bench/tests/"];
+
 /// A test program that has not ended after this long hangs. The slowest takes a third of it on two busy cores.
 const UNIT_LIMIT: Duration = Duration::from_secs(300);
 const E2E_LIMIT: Duration = Duration::from_secs(600);
@@ -62,7 +65,8 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<(), String> {
         outcomes.add("the build", begun, Ok(()));
         let (mut e2e, mut unit) = (Vec::new(), Vec::new());
         for test in programs.tests.iter().filter(|test| test.name.contains(&arguments.only)) {
-            if test.name.starts_with("verify/e2e/") { e2e.push(test) } else { unit.push(test) }
+            let real = REAL_PROCESSES.iter().any(|folder| test.name.starts_with(folder));
+            if real { e2e.push(test) } else { unit.push(test) }
         }
         if chosen.contains(&Suite::Unit) {
             run_unit(root, &unit, arguments.only.is_empty(), &mut outcomes);
@@ -153,6 +157,7 @@ fn run_e2e(root: &Path, tests: &[&Test], programs: &Path, outcomes: &mut Outcome
         // One test at a time: each is a whole site or a load on two cores.
         command.arg("--test-threads=1").current_dir(&test.folder);
         command.env("MILLRACE_PROGRAMS", programs).env("MILLRACE_PYTHON", &python);
+        command.env("MILLRACE_BENCH_OURS", programs.join("millrace"));
         let begun = now();
         outcomes.add(&test.name, begun, watch(&test.name, &mut command, E2E_LIMIT));
     }

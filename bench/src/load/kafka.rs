@@ -325,7 +325,9 @@ mod tests {
         let partition = PartitionProduceResponse::default().with_error_code(code).with_base_offset(9);
         let topic =
             TopicProduceResponse::default().with_name(topic()).with_partition_responses(vec![partition]);
-        message::encode(id, PRODUCE, &ProduceResponse::default().with_responses(vec![topic])).to_vec()
+        message::encode(id, PRODUCE, &ProduceResponse::default().with_responses(vec![topic]))
+            .unwrap()
+            .to_vec()
     }
 
     fn fetched(id: i32, code: i16, records: &[u8]) -> Vec<u8> {

@@ -116,17 +116,10 @@ pub(crate) fn ours(settings: &Settings) -> Result<Vec<Found>, Error> {
             "figures come from release builds: cargo run --release -p bench".to_owned(),
         ));
     }
-    println!("building millrace");
-    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    build.args(["build", "--quiet", "--package", "millrace", "--manifest-path"]);
-    build.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"));
-    if release {
-        build.arg("--release");
-    }
-    if !build.status().map_err(Error::io("starting cargo"))?.success() {
-        return Err(Error::Usage("millrace does not build; see above".to_owned()));
-    }
-    let built = this.with_file_name("millrace");
+    let built = match &settings.ours {
+        Some(path) => path.clone(),
+        None => build(release, &this)?,
+    };
     let mut found = vec![Found {
         name: OURS.to_owned(),
         version: version(&built, &["--version"])?,
@@ -143,6 +136,21 @@ pub(crate) fn ours(settings: &Settings) -> Result<Vec<Found>, Error> {
         });
     }
     Ok(found)
+}
+
+/// Builds our command beside this program.
+fn build(release: bool, this: &Path) -> Result<PathBuf, Error> {
+    println!("building millrace");
+    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    build.args(["build", "--quiet", "--package", "millrace", "--manifest-path"]);
+    build.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"));
+    if release {
+        build.arg("--release");
+    }
+    if !build.status().map_err(Error::io("starting cargo"))?.success() {
+        return Err(Error::Usage("millrace does not build; see above".to_owned()));
+    }
+    Ok(this.with_file_name("millrace"))
 }
 
 /// The program on PATH or in the administrators' folders.
