@@ -23,7 +23,7 @@ fn copy(from: &Path, to: &Path) {
         match try_copy(from, to) {
             Ok(()) => return,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                std::fs::remove_dir_all(to).unwrap()
+                std::fs::remove_dir_all(to).unwrap();
             }
             Err(error) => panic!("copying {}: {error}", from.display()),
         }
