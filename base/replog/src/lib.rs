@@ -67,6 +67,7 @@ pub use ids::{GroupId, Index, NodeId, Term};
 pub use recovered::Recovered;
 pub use shell::log::{Log, Options, Stats};
 pub use shell::node::{
-    NodeCore, NodeOptions, Pending, Proposal, Replicas, Role, SnapshotSink, SnapshotSource, StateMachine,
+    GroupStats, NodeCore, NodeOptions, Pending, Proposal, Replicas, Role, SnapshotSink, SnapshotSource,
+    StateMachine,
 };
 pub use shell::repair::{Repair, repair};

@@ -1,5 +1,6 @@
 //! The log without its disk: formats, decisions, bookkeeping, consensus. No files, no clock, no futures.
 
+pub(crate) mod backlog;
 pub(crate) mod batch;
 pub(crate) mod consensus;
 pub(crate) mod format;

@@ -350,6 +350,14 @@ impl Stream {
         self.segments.len()
     }
 
+    /// The groups with entries in the oldest segment that they have not said to be needed no more. None: it is the current
+    /// one, or about to go.
+    pub(crate) fn holders(&self) -> Vec<GroupId> {
+        let oldest = self.segments.front().filter(|_| self.segments.len() > 1);
+        let held = oldest.into_iter().flat_map(|segment| &segment.last_of);
+        held.filter(|(group, last)| self.truncated(**group) < **last).map(|(group, _)| *group).collect()
+    }
+
     pub(crate) fn active_generation(&self) -> u32 {
         self.active().generation
     }
@@ -520,7 +528,7 @@ impl Stream {
         votes.filter(|(_, term, _)| *term > Term(0))
     }
 
-    fn segment_bytes(&self) -> u64 {
+    pub(crate) fn segment_bytes(&self) -> u64 {
         u64::from(self.segment_blocks) * BLOCK_BYTES as u64
     }
 

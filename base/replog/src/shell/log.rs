@@ -47,6 +47,8 @@ pub struct Stats {
     pub bytes: u64,
     /// Segments that hold entries still needed, the current one among them.
     pub segments: usize,
+    /// The size of each, in bytes.
+    pub segment_bytes: u64,
     /// Why no new segment can be made ready, if it can't: the log is read-only once the current one is full.
     pub no_space: Option<String>,
 }
@@ -209,6 +211,16 @@ impl Log {
         stream.room_for(bytes + waiting).is_ok() || (waiting == 0 && stream.is_idle())
     }
 
+    /// Entries of the group up to here are not needed any more.
+    pub(crate) fn truncated(&self, group: GroupId) -> Index {
+        self.handle.shared.stream.borrow().truncated(group)
+    }
+
+    /// The groups that keep the oldest segment from being used again.
+    pub(crate) fn holders(&self) -> Vec<GroupId> {
+        self.handle.shared.stream.borrow().holders()
+    }
+
     /// The largest entry that it takes, in bytes.
     pub(crate) fn entry_bytes_max(&self) -> usize {
         self.handle.shared.stream.borrow().entry_bytes_max()
@@ -298,7 +310,9 @@ impl Log {
     /// What the log has done, and where it stands.
     pub fn stats(&self) -> Stats {
         let shared = &self.handle.shared;
-        Stats { segments: shared.stream.borrow().segments(), ..shared.stats.borrow().clone() }
+        let stream = shared.stream.borrow();
+        let (segments, segment_bytes) = (stream.segments(), stream.segment_bytes());
+        Stats { segments, segment_bytes, ..shared.stats.borrow().clone() }
     }
 
     /// Takes nothing more, writes what was taken, seals the log and lets its folder go.

@@ -279,12 +279,11 @@ impl Consensus {
         term
     }
 
-    #[cfg(test)]
     pub(crate) fn committed(&self, group: GroupId) -> Index {
         self.groups.get(&group).map(Group::committed).unwrap_or_default()
     }
 
-    #[cfg(test)]
+    /// The last entry, proposals among them.
     pub(crate) fn last(&self, group: GroupId) -> Index {
         self.groups.get(&group).map(Group::last).unwrap_or_default()
     }

@@ -36,8 +36,9 @@ use self::accept::{Door, Inbound, Routes};
 pub use self::machine::{Pending, Role, SnapshotSink, SnapshotSource, StateMachine};
 pub use self::options::{NodeCore, NodeOptions};
 use self::peer::Peer;
-use self::recovering::Recovering;
+use self::recovering::{Opening, Recovering};
 use self::snapshots::{Arriving, Leaving};
+use crate::core::backlog::Backlog;
 use crate::core::consensus::{
     self, Change, Consensus, Members, Read, ReadTicket, Refused, Settings, SnapshotMeta,
 };
@@ -91,6 +92,10 @@ struct Group {
     /// What the machine had when the log was opened: it passes over entries up to here.
     had: Index,
     role: Role,
+    /// Its entries that are needed on the disk.
+    backlog: Backlog,
+    /// The state machine has everything up to here, which is not applied yet.
+    to_truncate: Option<Index>,
     /// Who waits for what it has proposed, or for an index to be applied.
     proposals: BTreeMap<Index, Vec<(Term, Outcome)>>,
     waiting: BTreeMap<Index, Vec<Setter<()>>>,
@@ -98,6 +103,25 @@ struct Group {
     /// The snapshot that was made last.
     source: Option<(Index, Rc<dyn SnapshotSource>)>,
     faulty: bool,
+}
+
+/// How a group stands on this node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GroupStats {
+    /// The part that the node has in it.
+    pub role: Role,
+    /// Entries up to here are not needed any more.
+    pub truncated: Index,
+    /// Its state machine was given everything up to here.
+    pub applied: Index,
+    /// A majority has everything up to here, as far as this node knows.
+    pub committed: Index,
+    /// The last entry in this node's log, or on its way there.
+    pub last: Index,
+    /// Bytes of entries in the log that its state machine has not reported to be durable with [`Replicas::truncate`]; too
+    /// much by half a MiB at most, and by what was overwritten.
+    pub log_bytes: u64,
 }
 
 /// A proposal on its way.
@@ -130,12 +154,22 @@ impl Replicas {
     ) -> Result<Replicas, Error> {
         let NodeCore { options, core, listener, inbox, routes } = core;
         let mut found: BTreeMap<GroupId, Recovering> = BTreeMap::new();
+        let mut without_terms = None;
         let memory = options.group_memory_bytes;
         let (log, states, cut) = Log::open_groups(log, |group, state, entry| {
+            if entry.term == Term(0) {
+                without_terms = Some(group);
+                return;
+            }
             let recovering = found.entry(group).or_insert_with(|| Recovering::new(state, make(group)));
             recovering.take(&entry, memory);
         })
         .await?;
+        if let Some(group) = without_terms {
+            let why = "its entries were written by a release whose groups were not replicated: use that release, or an \
+                       empty folder";
+            return Err(Error::Refused { group, why: why.to_owned() });
+        }
         let shared = Rc::new(Shared::new(&options, core, log, routes));
         let replicas = Replicas { shared };
         for (group, state) in &states {
@@ -143,8 +177,21 @@ impl Replicas {
                 continue;
             }
             let recovering = found.remove(group).unwrap_or_else(|| Recovering::new(state, make(*group)));
-            let (start, machine) = recovering.finish(*group, state)?;
-            replicas.shared.start(*group, (consensus::Start { voiceless: cut, ..start }, machine));
+            let mut opening = recovering.finish(*group, state)?;
+            opening.start.voiceless = cut;
+            let durable = opening.machine.durable();
+            if durable > state.last && opening.start.members.1.is_alone(options.node) {
+                tracing::warn!(
+                    %group,
+                    "its state machine has everything up to entry {durable}, and its log ends at {}: it goes on behind {durable}",
+                    state.last
+                );
+                let (hard_state, members) = (opening.start.hard_state, opening.start.members.1);
+                let term = hard_state.term.max(FOUNDED.1);
+                let snapshot = SnapshotMeta { index: durable, term, members };
+                opening.start = replicas.shared.begin(*group, snapshot, hard_state);
+            }
+            replicas.shared.start(*group, opening);
         }
         for (node, address) in &options.peers {
             replicas.set_peer(*node, address.clone());
@@ -156,8 +203,12 @@ impl Replicas {
     /// Founds a group with these voters; done on each of them with the same members, before any of them is asked
     /// anything. It does nothing where the group is known.
     ///
+    /// On a node alone the state machine may have something already, its log having been lost, say: the group begins
+    /// behind that.
+    ///
     /// # Errors
-    /// [`Error::TooManyGroups`]; [`Error::Refused`] when this node is not among them.
+    /// [`Error::TooManyGroups`]; [`Error::Refused`] when this node is not among them, or its state machine has something
+    /// and it is not alone.
     pub fn found(
         &self,
         group: GroupId,
@@ -171,20 +222,15 @@ impl Replicas {
         if !self.admit(group)? {
             return Ok(());
         }
-        let hard_state = consensus::HardState { term: FOUNDED.1, commit: FOUNDED.0, ..Default::default() };
-        let snapshot = SnapshotMeta { index: FOUNDED.0, term: FOUNDED.1, members };
-        self.shared.log.with_stream(|stream| {
-            stream.restore(group, &snapshot);
-            stream.set_hard_state(group, hard_state)
-        });
-        let start = consensus::Start {
-            base: FOUNDED,
-            hard_state,
-            members: (FOUNDED.0, snapshot.members),
-            applied: FOUNDED.0,
-            ..Default::default()
-        };
-        self.shared.start(group, (start, machine));
+        let durable = machine.durable();
+        if durable > FOUNDED.0 && !members.is_alone(self.shared.node) {
+            let why = format!("it is new, and its state machine has everything up to entry {durable} here");
+            return Err(Error::Refused { group, why });
+        }
+        let snapshot = SnapshotMeta { index: durable.max(FOUNDED.0), term: FOUNDED.1, members };
+        let hard_state = consensus::HardState { term: FOUNDED.1, ..Default::default() };
+        let start = self.shared.begin(group, snapshot, hard_state);
+        self.shared.start(group, Opening { start, machine, backlog: Backlog::default() });
         Ok(())
     }
 
@@ -195,7 +241,8 @@ impl Replicas {
     /// [`Error::TooManyGroups`].
     pub fn join(&self, group: GroupId, machine: Box<dyn StateMachine>) -> Result<(), Error> {
         if self.admit(group)? {
-            self.shared.start(group, (consensus::Start::default(), machine));
+            let start = consensus::Start::default();
+            self.shared.start(group, Opening { start, machine, backlog: Backlog::default() });
         }
         Ok(())
     }
@@ -243,15 +290,24 @@ impl Replicas {
         Ok(shared.proposal(group, index, term))
     }
 
-    /// Waits until [`Replicas::propose`] would not say [`Error::Full`] for want of room in the log.
+    /// Waits until [`Replicas::propose`] would not say [`Error::Full`] to an entry of up to 4096 bytes for want of room in
+    /// the log.
     ///
     /// # Errors
     /// [`Error::Closed`].
     pub async fn room(&self) -> Result<(), Error> {
+        self.room_for(limits::BLOCK_BYTES).await
+    }
+
+    /// As [`Replicas::room`], for an entry of `bytes` bytes, as long as nobody else takes the room first.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`], [`Error::Closed`].
+    pub async fn room_for(&self, bytes: usize) -> Result<(), Error> {
         while self.shared.on_the_way_bytes.get() > limits::PROPOSED_BYTES_MAX / 2 {
             runtime::turn_end().await;
         }
-        self.shared.log.room().await
+        self.shared.log.room_for(bytes).await
     }
 
     /// Makes sure that everything that was committed when this was called is applied here; gives the index. The leader
@@ -317,25 +373,41 @@ impl Replicas {
         transferred.map_err(|refused| self.shared.refused(group, refused))
     }
 
-    /// Says that the group's state machine has everything up to `through`, which is applied, in durable storage of its own.
+    /// Says that the group's state machine has everything up to `through` in durable storage of its own: the log forgets
+    /// those entries some time later.
     ///
-    /// # Panics
-    /// When it is not applied.
+    /// A state machine that was just opened may have more than the log knows to be committed. What is not applied here yet
+    /// is remembered, and truncated when it is.
     pub fn truncate(&self, group: GroupId, through: Index) {
-        let Some(applied) = self.shared.groups.borrow().get(&group).map(|group| group.applied) else {
-            return;
-        };
-        assert!(through <= applied, "group {group} truncated through {through}, and {applied} is applied");
-        // One whose term is not known any more was truncated before.
-        let term = self.shared.consensus.borrow_mut().truncate(group, through);
-        if let Some(term) = term {
-            self.shared.log.with_stream(|stream| stream.truncate_at(group, through, term));
+        if let Some(group) = self.shared.groups.borrow_mut().get_mut(&group) {
+            group.to_truncate = group.to_truncate.max(Some(through));
         }
+        self.shared.truncate_due(group);
     }
 
-    /// What the log has done.
+    /// What the log has done, and where it stands: whether the disk is full is in there too.
     pub fn stats(&self) -> crate::Stats {
         self.shared.log.stats()
+    }
+
+    /// How the group stands on this node. `None`: it is not here.
+    pub fn group_stats(&self, id: GroupId) -> Option<GroupStats> {
+        let groups = self.shared.groups.borrow();
+        let (group, consensus) = (groups.get(&id)?, self.shared.consensus.borrow());
+        Some(GroupStats {
+            role: group.role,
+            truncated: self.shared.log.truncated(id),
+            applied: group.applied,
+            committed: consensus.committed(id),
+            last: consensus.last(id),
+            log_bytes: group.backlog.bytes(),
+        })
+    }
+
+    /// The groups that keep the log's oldest segment from being used again: they have entries there that were not
+    /// [truncated](Replicas::truncate).
+    pub fn holders(&self) -> Vec<GroupId> {
+        self.shared.log.holders()
     }
 
     /// Takes nothing more, writes what was taken, and lets the folder go. Proposals that are not applied are not known to
@@ -388,12 +460,35 @@ impl Shared {
         }
     }
 
-    fn start(&self, id: GroupId, (start, machine): (consensus::Start, Box<dyn StateMachine>)) {
+    /// Has the group's log begin behind `snapshot`, in the term and with the vote of `hard_state`.
+    fn begin(
+        &self,
+        group: GroupId,
+        snapshot: SnapshotMeta,
+        hard_state: consensus::HardState,
+    ) -> consensus::Start {
+        let hard_state = consensus::HardState { commit: snapshot.index, ..hard_state };
+        self.log.with_stream(|stream| {
+            stream.restore(group, &snapshot);
+            stream.set_hard_state(group, hard_state)
+        });
+        consensus::Start {
+            base: (snapshot.index, snapshot.term),
+            hard_state,
+            members: (snapshot.index, snapshot.members),
+            applied: snapshot.index,
+            ..Default::default()
+        }
+    }
+
+    fn start(&self, id: GroupId, Opening { start, machine, backlog }: Opening) {
         let group = Group {
             had: machine.durable(),
             machine: Rc::new(RefCell::new(machine)),
             applied: start.applied,
             role: Role::default(),
+            backlog,
+            to_truncate: None,
             proposals: BTreeMap::new(),
             waiting: BTreeMap::new(),
             arriving: None,

@@ -9,9 +9,17 @@ use bytes::Bytes;
 
 use super::FOUNDED;
 use super::machine::StateMachine;
+use crate::core::backlog::Backlog;
 use crate::core::consensus::{self, Entry};
 use crate::core::recovery::GroupState;
 use crate::{Error, GroupId, Index, Term};
+
+/// A group that is about to take part.
+pub(super) struct Opening {
+    pub(super) start: consensus::Start,
+    pub(super) machine: Box<dyn StateMachine>,
+    pub(super) backlog: Backlog,
+}
 
 /// A group while its log is read.
 pub(super) struct Recovering {
@@ -22,6 +30,7 @@ pub(super) struct Recovering {
     kept: VecDeque<Entry>,
     kept_bytes: usize,
     base: (Index, Term),
+    backlog: Backlog,
 }
 
 impl Recovering {
@@ -30,13 +39,15 @@ impl Recovering {
         let before_change = state.changes.first().map_or(commit, |change| Index(change.0 - 1));
         let durable = machine.durable();
         let (base, floor) = (state.state.truncated, commit.min(before_change));
-        Recovering { machine, floor, durable, kept: VecDeque::new(), kept_bytes: 0, base }
+        let (kept, backlog) = (VecDeque::new(), Backlog::default());
+        Recovering { machine, floor, durable, kept, kept_bytes: 0, base, backlog }
     }
 
     pub(super) fn take(&mut self, entry: &Entry, memory: usize) {
         if entry.index <= self.floor && entry.index > self.durable && entry.kind == consensus::Kind::App {
             self.machine.apply(entry.index, &entry.bytes);
         }
+        self.backlog.add(entry.index, entry.bytes.len());
         self.kept_bytes += entry.bytes.len();
         // A copy: it would keep its whole batch in memory.
         let bytes = Bytes::copy_from_slice(&entry.bytes);
@@ -48,11 +59,7 @@ impl Recovering {
         }
     }
 
-    pub(super) fn finish(
-        self,
-        group: GroupId,
-        state: &GroupState,
-    ) -> Result<(consensus::Start, Box<dyn StateMachine>), Error> {
+    pub(super) fn finish(self, group: GroupId, state: &GroupState) -> Result<Opening, Error> {
         let truncated = state.truncated();
         if self.durable < truncated && truncated > FOUNDED.0 {
             return Err(Error::Behind { group, durable: self.durable, truncated });
@@ -66,6 +73,6 @@ impl Recovering {
             terms: state.terms.clone(),
             voiceless: false,
         };
-        Ok((start, self.machine))
+        Ok(Opening { start, machine: self.machine, backlog: self.backlog })
     }
 }

@@ -231,9 +231,11 @@ pub(super) fn install(shared: &Rc<Shared>, persist: Persist) {
             stop_process("taking over a snapshot", Path::new(&format!("group {id}")), &error);
         }
         if let Some(group) = shared.groups.borrow_mut().get_mut(&id) {
-            group.applied = index;
+            // What it had before is not there any more.
+            (group.applied, group.had) = (index, index);
         }
         shared.wake_applied(id, index);
         shared.write(persist);
+        shared.truncate_due(id);
     });
 }

@@ -158,6 +158,12 @@ impl Shared {
 
     pub(super) fn write(&self, persist: Persist) {
         let Persist { group, number, urgent, hard_state, snapshot, entries } = persist;
+        if let Some(known) = self.groups.borrow_mut().get_mut(&group) {
+            if let Some(snapshot) = &snapshot {
+                known.backlog.truncate(snapshot.index.max(known.backlog.last()));
+            }
+            entries.iter().for_each(|entry| known.backlog.add(entry.index, entry.bytes.len()));
+        }
         let ticket = self.log.with_stream(|stream| {
             let mut ticket = snapshot.map(|snapshot| stream.restore(group, &snapshot));
             for entry in entries {
@@ -209,6 +215,31 @@ impl Shared {
         }
         self.wake_applied(id, last);
         self.consensus.borrow_mut().applied(id, last);
+        self.truncate_due(id);
+    }
+
+    /// Truncates what was said before it was applied here.
+    pub(super) fn truncate_due(&self, id: GroupId) {
+        let due = self
+            .groups
+            .borrow_mut()
+            .get_mut(&id)
+            .and_then(|group| group.to_truncate.take_if(|through| *through <= group.applied));
+        if let Some(through) = due {
+            self.truncate(id, through);
+        }
+    }
+
+    /// Entries of the group up to `through`, which is applied, are needed no more.
+    pub(super) fn truncate(&self, id: GroupId, through: Index) {
+        if let Some(group) = self.groups.borrow_mut().get_mut(&id) {
+            group.backlog.truncate(through);
+        }
+        // One whose term is not known any more was truncated before.
+        let term = self.consensus.borrow_mut().truncate(id, through);
+        if let Some(term) = term {
+            self.log.with_stream(|stream| stream.truncate_at(id, through, term));
+        }
     }
 
     pub(super) fn wake_applied(&self, id: GroupId, through: Index) {
