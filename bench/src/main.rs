@@ -26,6 +26,7 @@ use clap::{Parser, Subcommand};
 use error::Error;
 use harness::result::Report;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use scenario::kv::log_server::LogServer;
 use settings::{Flags, Settings};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -70,7 +71,10 @@ enum Scenario {
     Report,
     /// One echo server, started by the scenario
     #[command(hide = true)]
-    EchoServer { runtime: scenario::echo::Runtime, address: SocketAddr },
+    EchoServer { runtime: scenario::echo::Runtime, transport: scenario::echo::Transport, address: SocketAddr },
+    /// One node of the replicated log alone, started by `kv`
+    #[command(hide = true)]
+    LogServer(LogServer),
 }
 
 /// How many times each contestant runs each case, unless told otherwise.
@@ -108,8 +112,10 @@ fn run(scenario: Scenario) -> Result<(), Error> {
             keep("misses", &settings, &scenario::misses::run(&settings, &trace, memory)?)
         }
         Scenario::Report => report::write(&root()),
-        Scenario::EchoServer { runtime, address } => {
-            scenario::echo::serve(runtime, address).map_err(Error::io(format!("serving on {address}")))
+        Scenario::LogServer(server) => server.serve(),
+        Scenario::EchoServer { runtime, transport, address } => {
+            let served = scenario::echo::serve(runtime, transport, address);
+            served.map_err(Error::io(format!("serving on {address}")))
         }
     }
 }

@@ -3,7 +3,7 @@
 //! ```toml
 //! data = "millrace-data/dbshard"
 //! listen = "127.0.0.1:7001"      # the first shard; the others take the ports behind it
-//! shards = 3
+//! shards = 8
 //! maxmemory_bytes = 1073741824   # per shard
 //! ```
 
@@ -26,7 +26,8 @@ pub struct Config {
     pub data: PathBuf,
     /// Where the first shard listens; shard `i` listens `i` ports further. Port 0 takes a free port for each.
     pub listen: SocketAddr,
-    /// How many shards share the slots. Fixed when the data folder is made.
+    /// How many shards share the slots: more than there are cores now, for the cores and nodes to come. Fixed when the data
+    /// folder is made.
     pub shards: usize,
     /// The host that clients are told (`MOVED`, `CLUSTER SLOTS`); the address of `listen` if not set.
     pub announce_host: Option<String>,
@@ -65,7 +66,7 @@ impl Default for Config {
         Self {
             data: "millrace-data/dbshard".into(),
             listen: SocketAddr::from(([127, 0, 0, 1], 7001)),
-            shards: 3,
+            shards: 8,
             announce_host: None,
             wal_streams: 0,
             wal_segment_bytes: 64 << 20,

@@ -1,17 +1,22 @@
-//! A TCP server on a bare io_uring that counts requests of a fixed length and answers each with the same bytes: what the
-//! kernel's TCP costs when nothing else is done. The floor for `bench runtime`, and nothing to build on: it has no
-//! back-pressure, frees no connection's entry, and trusts its clients.
+//! Servers without a runtime that answer requests of a fixed length with the same bytes: what the kernel's TCP and UDP cost
+//! when nothing else is done. The floor for `bench runtime`, and nothing to build on: they have no back-pressure, free no
+//! connection's entry, and trust their clients.
 //!
-//! Multishot accept, multishot receive from a ring of provided buffers, SINGLE_ISSUER and DEFER_TASKRUN (Linux 6.1).
+//! | module | what |
+//! |---|---|
+//! | [`tcp`] | an io_uring: multishot accept and receive |
+//! | [`udp`] | an io_uring with multishot receive; and recvmmsg(2) with sendmmsg(2) |
 //!
-//! What always holds: a buffer is the kernel's or, between a completion and [`Buffers::give_back`], ours; what is sent is
-//! static.
+//! Rings have provided buffers, SINGLE_ISSUER and DEFER_TASKRUN (Linux 6.1).
+//!
+//! What always holds: a buffer is the kernel's or, between a completion and [`Buffers::give_back`], ours.
 
-use io_uring::types::{BufRingEntry, Fd};
-use io_uring::{IoUring, cqueue, opcode, squeue};
+pub mod tcp;
+pub mod udp;
+
+use io_uring::types::BufRingEntry;
+use io_uring::{IoUring, squeue};
 use std::io;
-use std::net::TcpListener;
-use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 /// Receive buffers, a power of two, and their size.
@@ -19,135 +24,21 @@ const BUFFERS: u16 = 1024;
 const BUFFER_BYTES: usize = 4096;
 /// The one group of buffers.
 const GROUP: u16 = 0;
-/// Answers that one send carries at most: what is due beyond goes with the next.
-const ANSWERS_MAX: usize = 1024;
 
-/// What a completion was for; the connection's descriptor is in the upper half.
-const ACCEPT: u64 = 0;
-const RECEIVE: u64 = 1;
-const SEND: u64 = 2;
-
-/// A connection's state, at the index of its descriptor.
-#[derive(Debug, Clone, Copy, Default)]
-struct Connection {
-    /// Bytes of a request that is not whole yet.
-    partial: usize,
-    /// Answers not sent yet.
-    due: usize,
-    sending: bool,
-}
-
-/// Serves `listener` until the process ends: each `request_bytes` received are answered with `answer`.
-///
-/// # Errors
-/// When the ring can't be set up, or the kernel refuses to wait.
-pub fn serve(listener: TcpListener, request_bytes: usize, answer: &[u8]) -> io::Result<()> {
-    let listener = listener.into_raw_fd();
-    let answers: &'static [u8] = Box::leak(answer.repeat(ANSWERS_MAX).into_boxed_slice());
-    let mut ring = IoUring::builder()
+fn ring() -> io::Result<IoUring> {
+    IoUring::builder()
         .setup_single_issuer()
         .setup_defer_taskrun()
         .setup_submit_all()
         .setup_cqsize(4096)
-        .build(1024)?;
-    let buffers = Buffers::register(&ring)?;
-    push(&mut ring, &opcode::AcceptMulti::new(Fd(listener)).build().user_data(ACCEPT));
-    let mut connections: Vec<Connection> = Vec::new();
-    let mut completions = Vec::new();
-    loop {
-        ring.submit_and_wait(1)?;
-        completions.extend(ring.completion());
-        for completion in completions.drain(..) {
-            let (kind, fd) = (completion.user_data() & 3, (completion.user_data() >> 2) as RawFd);
-            match kind {
-                ACCEPT => {
-                    let fd = completion.result();
-                    if fd < 0 {
-                        return Err(io::Error::from_raw_os_error(-fd));
-                    }
-                    let index = fd as usize;
-                    connections.resize(connections.len().max(index + 1), Connection::default());
-                    connections[index] = Connection::default();
-                    without_delay(fd);
-                    receive(&mut ring, fd);
-                }
-                RECEIVE => {
-                    let connection = &mut connections[fd as usize];
-                    if let Some(buffer) = cqueue::buffer_select(completion.flags()) {
-                        buffers.give_back(buffer);
-                    }
-                    if completion.result() <= 0 && completion.result() != -libc::ENOBUFS {
-                        close(fd);
-                        continue;
-                    }
-                    let total = connection.partial + completion.result().max(0) as usize;
-                    connection.partial = total % request_bytes;
-                    connection.due += total / request_bytes;
-                    if !cqueue::more(completion.flags()) {
-                        receive(&mut ring, fd);
-                    }
-                    send_due(&mut ring, fd, connection, answers, answer.len());
-                }
-                _ => {
-                    let connection = &mut connections[fd as usize];
-                    connection.sending = false;
-                    if completion.result() > 0 {
-                        send_due(&mut ring, fd, connection, answers, answer.len());
-                    }
-                }
-            }
-        }
-    }
+        .build(1024)
 }
 
 fn push(ring: &mut IoUring, entry: &squeue::Entry) {
-    // SAFETY: an entry points to static memory or to nothing.
+    // SAFETY: what an entry points to is leaked.
     while unsafe { ring.submission().push(entry) }.is_err() {
         let _ = ring.submit();
     }
-}
-
-fn receive(ring: &mut IoUring, fd: RawFd) {
-    push(ring, &opcode::RecvMulti::new(Fd(fd), GROUP).build().user_data((fd as u64) << 2 | RECEIVE));
-}
-
-/// Sends what is due, unless a send is under way: two could pass each other.
-fn send_due(
-    ring: &mut IoUring,
-    fd: RawFd,
-    connection: &mut Connection,
-    answers: &'static [u8],
-    answer_bytes: usize,
-) {
-    if connection.sending || connection.due == 0 {
-        return;
-    }
-    let count = connection.due.min(ANSWERS_MAX);
-    connection.due -= count;
-    connection.sending = true;
-    let entry = opcode::Send::new(Fd(fd), answers.as_ptr(), (count * answer_bytes) as u32)
-        .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
-        .build();
-    push(ring, &entry.user_data((fd as u64) << 2 | SEND));
-}
-
-fn without_delay(fd: RawFd) {
-    let on: libc::c_int = 1;
-    // SAFETY: the option's value is an int that outlives the call.
-    unsafe {
-        libc::setsockopt(
-            fd.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_NODELAY,
-            (&raw const on).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    };
-}
-
-fn close(fd: RawFd) {
-    // SAFETY: the descriptor came from accept and its receive has ended.
-    unsafe { libc::close(fd) };
 }
 
 /// The receive buffers and the ring that gives them to the kernel.
@@ -172,6 +63,13 @@ impl Buffers {
         Ok(buffers)
     }
 
+    /// What the kernel wrote into a buffer of ours.
+    fn filled(&self, id: u16, bytes: usize) -> &[u8] {
+        assert!(id < BUFFERS && bytes <= BUFFER_BYTES);
+        // SAFETY: the buffer is within the memory, initialized when it was made, and not the kernel's now.
+        unsafe { std::slice::from_raw_parts(self.memory.add(usize::from(id) * BUFFER_BYTES), bytes) }
+    }
+
     fn give_back(&self, id: u16) {
         // SAFETY: one thread writes the entries; the index is below their number, a power of two; the kernel reads an
         // entry only once the tail, stored with release, has passed it.
@@ -184,27 +82,5 @@ impl Buffers {
             entry.set_bid(id);
             shared_tail.store(tail.wrapping_add(1), Ordering::Release);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::{Read, Write};
-    use std::net::{TcpListener, TcpStream};
-
-    #[test]
-    #[expect(clippy::disallowed_methods, reason = "the server blocks a thread for good")]
-    fn every_request_is_answered_however_cut() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        std::thread::spawn(move || super::serve(listener, 8, b"answer"));
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream.set_nodelay(true).unwrap();
-        for length in [3, 5, 8 * 3000] {
-            stream.write_all(&vec![b'x'; length]).unwrap();
-        }
-        let mut answers = vec![0; 6 * 3001];
-        stream.read_exact(&mut answers).unwrap();
-        assert_eq!(answers, b"answer".repeat(3001));
     }
 }

@@ -21,13 +21,13 @@ pub(crate) mod summary;
 
 use crate::error::Error;
 use crate::load::stream::{self, Spec};
-use crate::load::{Counters, Pace, Seen};
+use crate::load::{Counters, Pace, Seen, datagrams};
 use crate::settings::Settings;
 use disk::Disk;
 use hdrhistogram::Histogram;
 use machine::Machine;
 use result::{Described, Gap, Latency, Memory, Report, Row, Saturation};
-use server::{Place, Server};
+use server::{Launch, Place, Server};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use summary::{Figure, short};
@@ -58,8 +58,22 @@ pub(crate) struct Contestant {
 /// A started server, and what it was started with.
 pub(crate) struct Started {
     pub(crate) server: Server,
-    /// Command lines and configuration files, as they were.
+    /// Command lines and configuration files, as they were; where the server's own folder is named, the result has `FOLDER`.
     pub(crate) configuration: String,
+}
+
+impl Started {
+    /// Starts servers that have a thread for each CPU they may run on, on `every_cpu`, and then has all the threads run on the
+    /// place's CPUs.
+    pub(crate) fn confined(place: Place, every_cpu: &str, launches: Vec<Launch>) -> Result<Started, Error> {
+        let cpus = place.cpus.clone();
+        let everywhere = |launch| Launch { cpus: every_cpu.to_owned(), ..launch };
+        let launches: Vec<Launch> = launches.into_iter().map(everywhere).collect();
+        let lines = launches.iter().map(|launch| format!("{launch}\n")).collect::<String>();
+        let server = Server::start(place, &launches)?;
+        server.confine(&cpus)?;
+        Ok(Started { server, configuration: format!("{lines}then all threads on CPU {cpus}\n") })
+    }
 }
 
 /// One kind of work.
@@ -195,6 +209,7 @@ fn run_once(
     let place = Place::new(group.files.as_deref(), settings.threads)?;
     let disk = Disk::under(place.path()).filter(|_| !case.durability.is_empty());
     let Started { mut server, configuration } = (contestant.start)(place)?;
+    let configuration = configuration.replace(&server.folder().display().to_string(), "FOLDER");
     keep_description(group, contestant, configuration, report);
     let counters = || Counters {
         server_cpu: server.cpu_time(),
@@ -390,5 +405,16 @@ impl Settings {
             tls: None,
             reconnect: false,
         }
+    }
+
+    /// The same over datagrams, from one socket.
+    pub(crate) fn datagrams(
+        &self,
+        address: std::net::SocketAddr,
+        in_flight: usize,
+        rate: Option<f64>,
+    ) -> datagrams::Spec {
+        let Spec { pace, warm_up, duration, cpu, .. } = self.spec(address, in_flight, rate);
+        datagrams::Spec { address, sockets: 1, pace, warm_up, duration, cpu }
     }
 }

@@ -37,7 +37,9 @@ pub(crate) struct Launch {
 
 impl fmt::Display for Launch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "taskset -c {} {} {}", self.cpus, self.program.display(), self.arguments.join(" "))
+        // Which program it is, its version says; where it is says nothing on another machine.
+        let program = self.program.file_name().unwrap_or_default().to_string_lossy();
+        write!(f, "taskset -c {} {program} {}", self.cpus, self.arguments.join(" "))
     }
 }
 

@@ -77,7 +77,7 @@ fn owners(answer: &Value) -> Option<(Vec<SocketAddr>, Vec<usize>)> {
 }
 
 /// One request on a connection of its own.
-fn call(address: SocketAddr, arguments: &[&str]) -> Result<Value, Error> {
+pub(crate) fn call(address: SocketAddr, arguments: &[&str]) -> Result<Value, Error> {
     let exchange = || {
         let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;

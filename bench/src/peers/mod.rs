@@ -5,7 +5,10 @@
 
 use crate::error::Error;
 use crate::harness::result::Gap;
+use crate::harness::server::{Launch, Place, free_addresses};
+use crate::harness::{Contestant, Started};
 use crate::settings::Settings;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -54,6 +57,50 @@ pub(crate) struct Found {
     pub(crate) version: String,
     pub(crate) path: PathBuf,
     pub(crate) peer: &'static str,
+}
+
+impl Found {
+    /// It as one that is compared.
+    pub(crate) fn contestant(
+        self,
+        start: impl Fn(&Found, Place) -> Result<Started, Error> + 'static,
+    ) -> Contestant {
+        let (name, version) = (self.name.clone(), self.version.clone());
+        Contestant { name, version, start: Box::new(move |place| start(&self, place)) }
+    }
+
+    /// Its command, on the place's CPUs.
+    pub(crate) fn launch(
+        &self,
+        place: &Place,
+        arguments: impl IntoIterator<Item = impl Into<String>>,
+        ready: SocketAddr,
+    ) -> Launch {
+        Launch {
+            name: self.name.clone(),
+            program: self.path.clone(),
+            arguments: arguments.into_iter().map(Into::into).collect(),
+            cpus: place.cpus.clone(),
+            ready,
+        }
+    }
+
+    /// Starts a daemon of ours with a thread for each of `every_cpu`, as is its default; see [`Started::confined`]. The
+    /// server's other address is that of its admin endpoint.
+    pub(crate) fn start_all_threads(
+        &self,
+        place: Place,
+        every_cpu: &str,
+        arguments: impl IntoIterator<Item = impl Into<String>>,
+        ready: SocketAddr,
+    ) -> Result<Started, Error> {
+        let admin = free_addresses(1)?[0];
+        let mut launch = self.launch(&place, arguments, ready);
+        launch.arguments.extend(["--admin".to_owned(), admin.to_string()]);
+        let mut started = Started::confined(place, every_cpu, vec![launch])?;
+        started.server.others.push(admin);
+        Ok(started)
+    }
 }
 
 /// The programs to run of `peers`: Debian's and those named by `--peer`; and what is not there.

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::harness::disk;
 use crate::harness::metrics::Metrics;
 use crate::harness::result::{Gap, Report};
-use crate::harness::server::{Launch, Place, Server, free_addresses};
+use crate::harness::server::{Place, Server, free_addresses};
 use crate::harness::summary::CROSSED_CORES;
 use crate::harness::{self, Ask, Case, Contestant, Group, Load, Prepare, Started, Work};
 use crate::load::kafka::{self, Consumer, Producer};
@@ -51,31 +51,18 @@ pub(crate) fn run(settings: &Settings) -> Result<Report, Error> {
 
 /// Ours, or NATS with every message synced or with its own default, two minutes.
 fn contestant(settings: &Settings, found: Found, synced: bool) -> Contestant {
-    let (name, version, every_cpu) = (found.name.clone(), found.version.clone(), settings.every_cpu());
-    let start = move |place: Place| match found.peer {
-        OURS => ours(&found, place, &every_cpu),
-        _ => nats(&found, place, synced),
-    };
-    Contestant { name, version, start: Box::new(start) }
+    let every_cpu = settings.every_cpu();
+    found.contestant(move |found, place| match found.peer {
+        OURS => ours(found, place, &every_cpu),
+        _ => nats(found, place, synced),
+    })
 }
 
 fn ours(found: &Found, place: Place, every_cpu: &str) -> Result<Started, Error> {
-    let [address, admin] = free_addresses(2)?[..] else { unreachable!("two were asked for") };
+    let address = free_addresses(1)?[0];
     let data = place.path().join("data").display().to_string();
-    let arguments =
-        ["broker", "--data", &data, "--listen", &address.to_string(), "--admin", &admin.to_string()];
-    let launch = Launch {
-        name: found.name.clone(),
-        program: found.path.clone(),
-        arguments: arguments.map(str::to_owned).to_vec(),
-        cpus: every_cpu.to_owned(),
-        ready: address,
-    };
-    let cpus = place.cpus.clone();
-    let mut server = Server::start(place, std::slice::from_ref(&launch))?;
-    server.confine(&cpus)?;
-    server.others.push(admin);
-    Ok(Started { configuration: format!("{launch}\nthen all its threads on CPU {cpus}"), server })
+    let arguments = ["broker", "--data", &data, "--listen", &address.to_string()];
+    found.start_all_threads(place, every_cpu, arguments, address)
 }
 
 fn nats(found: &Found, place: Place, synced: bool) -> Result<Started, Error> {
@@ -84,15 +71,8 @@ fn nats(found: &Found, place: Place, synced: bool) -> Result<Started, Error> {
     let text =
         format!("listen: {address}\njetstream {{\n  store_dir: {:?}{sync}\n}}\n", place.path().join("data"));
     let file = place.file("nats.conf", &text)?;
-    let launch = Launch {
-        name: found.name.clone(),
-        program: found.path.clone(),
-        arguments: vec!["-c".to_owned(), file.display().to_string()],
-        cpus: place.cpus.clone(),
-        ready: address,
-    };
-    let server = Server::start(place, std::slice::from_ref(&launch))?;
-    Ok(Started { configuration: format!("{launch}\n{text}"), server })
+    let launch = found.launch(&place, ["-c", &file.display().to_string()], address);
+    Ok(Started { configuration: format!("{launch}\n{text}"), server: Server::start(place, &[launch])? })
 }
 
 /// Ours is the one with an admin endpoint.

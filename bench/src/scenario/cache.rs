@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::harness::result::Report;
-use crate::harness::server::{Launch, Place, Server, free_addresses};
+use crate::harness::server::{Server, free_addresses};
 use crate::harness::{self, Case, Contestant, Group, Load, Prepare, Started, Work};
 use crate::load::keys::{Keys, Popularity, Sizes};
 use crate::load::memcached::{Memcached, Work as Ask};
@@ -28,8 +28,7 @@ pub(crate) fn run(settings: &Settings) -> Result<Report, Error> {
 
 /// Ours or memcached, which take the same flags, with so much memory for items.
 pub(super) fn contestant(found: Found, memory_mib: usize) -> Contestant {
-    let (name, version) = (found.name.clone(), found.version.clone());
-    let start = move |place: Place| {
+    found.contestant(move |found, place| {
         let address = free_addresses(1)?[0];
         let mut arguments: Vec<String> = Vec::new();
         if found.peer == OURS {
@@ -43,16 +42,9 @@ pub(super) fn contestant(found: Found, memory_mib: usize) -> Contestant {
             place.threads
         );
         arguments.extend(flags.split(' ').map(str::to_owned));
-        let launch = Launch {
-            name: found.name.clone(),
-            program: found.path.clone(),
-            arguments,
-            cpus: place.cpus.clone(),
-            ready: address,
-        };
+        let launch = found.launch(&place, arguments, address);
         Ok(Started { configuration: launch.to_string(), server: Server::start(place, &[launch])? })
-    };
-    Contestant { name, version, start: Box::new(start) }
+    })
 }
 
 /// A case's requests.

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::harness::result::Report;
-use crate::harness::server::{Launch, Place, Server, free_addresses};
+use crate::harness::server::{Place, Server, free_addresses};
 use crate::harness::{self, Case, Contestant, Group, Load, Prepare, Started, Work};
 use crate::load::datagrams;
 use crate::load::dns::{Ask, Dns, NEAREST, NETWORKS, ZONE, address, label};
@@ -62,15 +62,9 @@ fn no_nearest(found: &Found) -> Option<(String, String)> {
 
 fn case(name: &str, ask: Ask, names: u64, latency: bool) -> Case {
     let load: Load = Box::new(move |server, settings, rate, counters| {
-        let stream = settings.spec(server.address, UNDER_WAY / SOCKETS, rate);
-        let spec = datagrams::Spec {
-            address: stream.address,
-            sockets: if rate.is_some() { SOCKETS_OPEN } else { SOCKETS },
-            pace: stream.pace,
-            warm_up: stream.warm_up,
-            duration: stream.duration,
-            cpu: stream.cpu,
-        };
+        let sockets = if rate.is_some() { SOCKETS_OPEN } else { SOCKETS };
+        let spec =
+            datagrams::Spec { sockets, ..settings.datagrams(server.address, UNDER_WAY / SOCKETS, rate) };
         let seen = datagrams::run(&spec, |number| Dns::new(ask, names, number as u64), counters)?;
         if seen.tally.refused > 0 {
             let text = format!("{} of {} requests were refused", seen.tally.refused, seen.tally.answers);
@@ -121,8 +115,7 @@ fn by_dnsperf(dnsperf: &Outside, ask: Ask, file: &'static str) -> Case {
 }
 
 fn contestant(found: Found, names: u64) -> Contestant {
-    let (name, version) = (found.name.clone(), found.version.clone());
-    let start = move |place: Place| {
+    found.contestant(move |found, place| {
         let address = free_addresses(1)?[0];
         for (ask, file) in QUERIES {
             place.file(file, &queries(ask, names))?;
@@ -132,18 +125,11 @@ fn contestant(found: Found, names: u64) -> Contestant {
             peer if peer == KNOT.name => knot(&place, address, names)?,
             _ => ours(&place, address, names)?,
         };
-        let launch = Launch {
-            name: found.name.clone(),
-            program: found.path.clone(),
-            arguments,
-            cpus: place.cpus.clone(),
-            ready: address,
-        };
+        let launch = found.launch(&place, arguments, address);
         let configuration =
             format!("{launch}\n{text}the zone, which has {names} names like the last:\n{}", zone(1));
         Ok(Started { configuration, server: Server::start(place, &[launch])? })
-    };
-    Contestant { name, version, start: Box::new(start) }
+    })
 }
 
 /// Arguments and the text of the file that they name.

@@ -4,7 +4,7 @@
 use crate::error::Error;
 use crate::harness::disk::target_folder;
 use crate::harness::result::{Gap, Report};
-use crate::harness::server::{Launch, Place, Server};
+use crate::harness::server::Server;
 use crate::harness::{self, Case, Contestant, Group, Load, Prepare, Started, Work};
 use crate::load::site::{HOST, Visit, Visitor};
 use crate::load::stream;
@@ -64,24 +64,17 @@ pub(crate) fn run(settings: &Settings) -> Result<Report, Error> {
 }
 
 fn contestant(found: Found) -> Contestant {
-    let (name, version) = (found.name.clone(), found.version.clone());
-    let start = move |place: Place| {
+    found.contestant(|found, place| {
         let offset = free_offset()?;
         let data = place.path().join("data").display().to_string();
-        let launch = Launch {
-            name: found.name.clone(),
-            program: found.path.clone(),
-            arguments: ["up", "--data", &data, "--offset", &offset.to_string()].map(str::to_owned).into(),
-            cpus: place.cpus.clone(),
-            ready: at(HTTP, offset),
-        };
+        let arguments = ["up", "--data", &data, "--offset", &offset.to_string()];
+        let launch = found.launch(&place, arguments, at(HTTP, offset));
         let configuration = launch.to_string();
         let mut server = Server::start(place, &[launch])?;
         server.others.push(at(HTTPS, offset));
         wait_until_ready(at(DASHBOARD, offset), &mut server)?;
         Ok(Started { configuration, server })
-    };
-    Contestant { name, version, start: Box::new(start) }
+    })
 }
 
 fn at(port: u16, offset: u16) -> SocketAddr {

@@ -1,15 +1,16 @@
 //! `kv`: dbshard beside redis-server, and beside etcd where three nodes agree. 16-byte keys, 32-byte values.
 //!
-//! Ours has eight shards and as many threads as it has by default, on the CPUs that the peers have; its clients ask each shard
-//! for its own keys, as cluster clients do.
+//! Ours has as many shards and threads as it has by default, on the CPUs that the peers have; its clients ask each shard for
+//! its own keys, as cluster clients do. Where SETs are synced, [`log_server`] shows what the replicated log alone costs.
 
+pub(crate) mod log_server;
 mod three_nodes;
 
 use crate::error::Error;
 use crate::harness::disk;
 use crate::harness::metrics::Metrics;
 use crate::harness::result::Report;
-use crate::harness::server::{Launch, Place, Server, free_addresses, free_ports_in_a_row};
+use crate::harness::server::{Place, Server, free_addresses, free_ports_in_a_row};
 use crate::harness::summary::CROSSED_CORES;
 use crate::harness::{self, Ask, Case, Contestant, Group, Load, Prepare, Started, Work};
 use crate::load::outside::{self, Outside, Tool};
@@ -17,8 +18,9 @@ use crate::load::resp::{Resp, Shards, Work as Request};
 use crate::load::stream;
 use crate::peers::{self, ETCD, Found, OURS, REDIS};
 use crate::settings::Settings;
+use std::iter;
 
-/// Ours: "at least eight groups" is what the data tier is made for.
+/// Ports for the shards that ours has by default.
 const SHARDS: u16 = 8;
 /// Connections allowed: more than the case of idle ones opens.
 const CONNECTIONS_MAX: usize = 20_000;
@@ -47,52 +49,39 @@ pub(crate) fn run(settings: &Settings) -> Result<Report, Error> {
         cases,
         files: Some(disk::target_folder()),
     };
-    let mut groups = vec![
-        group("in memory", false, memory_cases(settings, &all, benchmark.as_ref())),
-        group("synced", true, synced_cases(settings, benchmark.as_ref())),
-    ];
-    if !etcd.is_empty() {
-        groups.push(Group {
-            name: "three nodes",
-            contestants: etcd.into_iter().map(three_nodes::contestant).collect(),
-            cases: three_nodes::cases(settings, &ours),
-            files: Some(disk::target_folder()),
-        });
-    }
+    let mut synced = group("synced", true, synced_cases(settings, benchmark.as_ref()));
+    synced.contestants.push(log_server::found()?.contestant(log_server::alone(settings)));
+    let log_servers = log_server::found()?.contestant(three_nodes::log_servers(settings));
+    let three_nodes = Group {
+        name: "three nodes",
+        contestants: iter::once(log_servers).chain(etcd.into_iter().map(three_nodes::contestant)).collect(),
+        cases: three_nodes::cases(settings, &ours),
+        files: Some(disk::target_folder()),
+    };
+    let groups =
+        [group("in memory", false, memory_cases(settings, &all, benchmark.as_ref())), synced, three_nodes];
     harness::run("kv", settings, &groups, gaps)
 }
 
 /// Ours, or Redis with or without its append-only file.
 fn contestant(settings: &Settings, found: Found, appends: bool) -> Contestant {
     let every_cpu = settings.every_cpu();
-    let (name, version) = (found.name.clone(), found.version.clone());
-    let start = move |place: Place| {
-        if found.peer == OURS { ours(&found, place, &every_cpu) } else { redis(&found, place, appends) }
-    };
-    Contestant { name, version, start: Box::new(start) }
+    found.contestant(move |found, place| match found.peer {
+        OURS => ours(found, place, &every_cpu),
+        _ => redis(found, place, appends),
+    })
 }
 
 fn ours(found: &Found, place: Place, every_cpu: &str) -> Result<Started, Error> {
     let address = free_ports_in_a_row(SHARDS)?;
-    let admin = free_addresses(1)?[0];
     let text = format!(
-        "data = {:?}\nlisten = \"{address}\"\nshards = {SHARDS}\nconnections_max = {CONNECTIONS_MAX}\n",
+        "data = {:?}\nlisten = \"{address}\"\nconnections_max = {CONNECTIONS_MAX}\n",
         place.path().join("data")
     );
     let file = place.file("dbshard.toml", &text)?;
-    let arguments = ["dbshard", "--config", &file.display().to_string(), "--admin", &admin.to_string()];
-    let launch = Launch {
-        name: found.name.clone(),
-        program: found.path.clone(),
-        arguments: arguments.map(str::to_owned).to_vec(),
-        cpus: every_cpu.to_owned(),
-        ready: address,
-    };
-    let cpus = place.cpus.clone();
-    let mut server = Server::start(place, std::slice::from_ref(&launch))?;
-    server.confine(&cpus)?;
-    server.others.push(admin);
-    Ok(Started { configuration: format!("{launch}\nthen all its threads on CPU {cpus}\n{text}"), server })
+    let arguments = ["dbshard", "--config", &file.display().to_string()];
+    let started = found.start_all_threads(place, every_cpu, arguments, address)?;
+    Ok(Started { configuration: started.configuration + &text, ..started })
 }
 
 fn redis(found: &Found, place: Place, appends: bool) -> Result<Started, Error> {
@@ -105,15 +94,8 @@ fn redis(found: &Found, place: Place, appends: bool) -> Result<Started, Error> {
         place.path().display(),
     );
     let file = place.file("redis.conf", &text)?;
-    let launch = Launch {
-        name: found.name.clone(),
-        program: found.path.clone(),
-        arguments: vec![file.display().to_string()],
-        cpus: place.cpus.clone(),
-        ready: address,
-    };
-    let server = Server::start(place, std::slice::from_ref(&launch))?;
-    Ok(Started { configuration: format!("{launch}\n{text}"), server })
+    let launch = found.launch(&place, [file.display().to_string()], address);
+    Ok(Started { configuration: format!("{launch}\n{text}"), server: Server::start(place, &[launch])? })
 }
 
 /// A case's requests.
@@ -205,6 +187,9 @@ fn requests(name: &str, durability: &'static str, shape: Shape<Request>) -> Case
 /// Stores every key once.
 fn fill(keys: u64) -> Prepare {
     Box::new(move |server, settings| {
+        if log_server::is(server) {
+            return log_server::wait_until_ready(server.address);
+        }
         let shards = Shards::of(server.address, keys)?;
         let of_each = FILLERS.div_ceil(shards.addresses.len());
         let clients = (0..of_each * shards.addresses.len()).map(|number| {
@@ -241,7 +226,11 @@ fn crossed() -> Ask {
 /// redis-benchmark's own `GET` or `SET`, of as many keys and values of the same length.
 fn by_redis_benchmark(tool: &Outside, command: &'static str, durability: &'static str, keys: u64) -> Case {
     let name = format!("{command}{}, 64 in flight", if durability.is_empty() { "" } else { " synced" });
-    tool.case(&name, durability, None, Some(crossed()), move |server| {
+    let prepare: Prepare = Box::new(|server, _| match log_server::is(server) {
+        true => log_server::wait_until_ready(server.address),
+        false => Ok(()),
+    });
+    tool.case(&name, durability, Some(prepare), Some(crossed()), move |server| {
         let mut arguments = vec!["-h".to_owned(), server.address.ip().to_string()];
         let flags = format!("-p {} -c 64 -d 32 -r {keys} -t {command}", server.address.port());
         arguments.extend(flags.split(' ').map(str::to_owned));

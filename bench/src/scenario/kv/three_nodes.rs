@@ -1,10 +1,12 @@
-//! Three nodes that agree on every write, all on the servers' CPUs: etcd, and a gap where ours will be.
+//! Three nodes that agree on every write, all on the servers' CPUs: the replicated log alone, etcd, and a gap where dbshard
+//! will be.
 
-use super::Shape;
+use super::{Shape, log_server};
 use crate::error::Error;
 use crate::harness::server::{Launch, Place, Server, free_addresses};
 use crate::harness::{Case, Contestant, Load, Prepare, Started, Work};
 use crate::load::etcd::{self, Etcd, Work as Request};
+use crate::load::resp::{Resp, Shards, Work::Set};
 use crate::load::stream;
 use crate::peers::Found;
 use crate::settings::Settings;
@@ -17,10 +19,20 @@ const SYNCED: &str = "on the disks of two nodes before every answer";
 const FILLERS: u64 = 16;
 const FILL_IN_FLIGHT: usize = 16;
 
+/// How three servers of the log are started.
+pub(super) fn log_servers(settings: &Settings) -> impl Fn(&Found, Place) -> Result<Started, Error> + 'static {
+    let every_cpu = settings.every_cpu();
+    move |found, place| {
+        let (peers, clients) = (free_addresses(NODES)?, free_addresses(NODES)?);
+        let node = |node: usize| log_server::launch(found, &place, node, clients[node - 1], &peers);
+        let launches = (1..=NODES).map(node).collect();
+        Started::confined(place, &every_cpu, launches)
+    }
+}
+
 /// etcd as it is by default, on three nodes.
 pub(super) fn contestant(found: Found) -> Contestant {
-    let (name, version) = (found.name.clone(), found.version.clone());
-    let start = move |place: Place| {
+    found.contestant(|found, place| {
         let (peers, clients) = (free_addresses(NODES)?, free_addresses(NODES)?);
         let members: Vec<String> =
             peers.iter().enumerate().map(|(node, peer)| format!("n{node}=http://{peer}")).collect();
@@ -36,20 +48,13 @@ pub(super) fn contestant(found: Found) -> Contestant {
                     format!("--advertise-client-urls=http://{client}"),
                     format!("--initial-cluster={}", members.join(",")),
                 ];
-                Launch {
-                    name: format!("{} n{node}", found.name),
-                    program: found.path.clone(),
-                    arguments: flags.to_vec(),
-                    cpus: place.cpus.clone(),
-                    // It takes connections there before it has found the others.
-                    ready: client,
-                }
+                // It takes connections there before it has found the others.
+                Launch { name: format!("{} n{node}", found.name), ..found.launch(&place, flags, client) }
             })
             .collect();
         let configuration: Vec<String> = launches.iter().map(Launch::to_string).collect();
         Ok(Started { configuration: configuration.join("\n"), server: Server::start(place, &launches)? })
-    };
-    Contestant { name, version, start: Box::new(start) }
+    })
 }
 
 /// Puts and reads, with ours as a gap.
@@ -62,13 +67,24 @@ pub(super) fn cases(settings: &Settings, ours: &[Found]) -> Vec<Case> {
     cases.push(requests("linearizable get on three nodes", "", shape(Request::Get, (64, 1))));
     let gaps = ours.iter().map(|found| (found.name.clone(), "one node only so far".to_owned()));
     let gaps: Vec<(String, String)> = gaps.collect();
-    cases.into_iter().map(|case| Case { gaps: gaps.clone(), ..case }).collect()
+    for case in &mut cases {
+        case.gaps = gaps.clone();
+    }
+    if let Some(reads) = cases.last_mut() {
+        reads.gaps.push((log_server::NAME.to_owned(), "it keeps nothing that could be read".to_owned()));
+    }
+    cases
 }
 
 fn requests(name: &str, durability: &'static str, shape: Shape<Request>) -> Case {
     let Shape { work, connections, in_flight, keys } = shape;
     let load: Load = Box::new(move |server, settings, rate, counters| {
         let spec = stream::Spec { connections, ..settings.spec(leader(server)?, in_flight, rate) };
+        if log_server::is(server) {
+            let keys = Shards::of(server.address, keys)?;
+            let client = move |number: usize| Resp::new(Set, keys.keys(number), number as u64);
+            return stream::run(&spec, client, counters);
+        }
         stream::run(&spec, move |number| Etcd::new(work, keys, number as u64), counters)
     });
     Case {
@@ -82,6 +98,9 @@ fn requests(name: &str, durability: &'static str, shape: Shape<Request>) -> Case
 /// Puts every key once.
 fn fill(keys: u64) -> Prepare {
     Box::new(move |server, settings| {
+        if log_server::is(server) {
+            return log_server::wait_until_ready(server.address);
+        }
         let clients = (0..FILLERS).map(|next| {
             let etcd = Etcd::new(Request::Fill { next, step: FILLERS }, keys, 0);
             (etcd, keys.saturating_sub(next).div_ceil(FILLERS))
@@ -93,6 +112,9 @@ fn fill(keys: u64) -> Prepare {
 
 /// The leader's address: clients of either kind send their writes there.
 fn leader(server: &Server) -> Result<SocketAddr, Error> {
+    if log_server::is(server) {
+        return Ok(server.address);
+    }
     let nodes: Vec<SocketAddr> =
         std::iter::once(server.address).chain(server.others.iter().copied()).collect();
     etcd::leader(&nodes)

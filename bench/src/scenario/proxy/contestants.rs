@@ -3,7 +3,7 @@
 
 use super::origin::{HOST, NGINX_FOLDERS, Origin, nginx_user};
 use crate::error::Error;
-use crate::harness::server::{Launch, Place, Server, free_addresses};
+use crate::harness::server::{Place, Server, free_addresses};
 use crate::harness::{Contestant, Started};
 use crate::peers::{Found, HAPROXY, NGINX};
 use std::net::SocketAddr;
@@ -16,8 +16,8 @@ const KEPT_MAX: usize = 256;
 
 /// The proxy's server has the address of HTTP; its first other address is that of HTTPS.
 pub(super) fn contestant(found: Found, origin: &Rc<Origin>) -> Contestant {
-    let (name, version, origin) = (found.name.clone(), found.version.clone(), origin.clone());
-    let start = move |place: Place| {
+    let origin = origin.clone();
+    found.contestant(move |found, place| {
         let [plain, tls] = free_addresses(2)?[..] else { unreachable!("two were asked for") };
         let wanted = Wanted { origin: &origin, place: &place, plain, tls };
         let (arguments, text) = match found.peer {
@@ -25,19 +25,12 @@ pub(super) fn contestant(found: Found, origin: &Rc<Origin>) -> Contestant {
             peer if peer == HAPROXY.name => wanted.haproxy()?,
             _ => wanted.ours()?,
         };
-        let launch = Launch {
-            name: found.name.clone(),
-            program: found.path.clone(),
-            arguments,
-            cpus: place.cpus.clone(),
-            ready: plain,
-        };
+        let launch = found.launch(&place, arguments, plain);
         let configuration = format!("{launch}\n{text}{}", origin.configuration);
         let mut server = Server::start(place, &[launch])?;
         server.others.push(tls);
         Ok(Started { configuration, server })
-    };
-    Contestant { name, version, start: Box::new(start) }
+    })
 }
 
 /// What a configuration is written for.

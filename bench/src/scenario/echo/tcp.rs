@@ -1,63 +1,12 @@
-//! Servers that answer every 8-byte request with 53 bytes, one per runtime, each written as its own users would.
-//! A request may be cut anywhere and many may come at once; the answers to what came together leave together.
+//! The servers over TCP: a request may be cut anywhere and many may come at once; the answers to what came together leave
+//! together.
 
-use clap::ValueEnum;
+use super::{ANSWER, REQUEST, Runtime};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
-
-/// Bytes of a request.
-pub(crate) const REQUEST: &[u8; 8] = b"get foo\n";
-/// The answer to each.
-pub(crate) const ANSWER: &[u8; 53] = b"VALUE foo 0 32\r\n01234567890123456789012345678901\r\nEND";
+use std::net::TcpListener;
 
 /// Bytes received at once.
 const BUFFER_BYTES: usize = 16 * 1024;
-
-/// The runtimes compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Runtime {
-    /// Ours on io_uring.
-    Ring,
-    /// Ours on epoll.
-    Epoll,
-    /// No runtime: multishot accept and receive, provided buffers.
-    BareRing,
-    Monoio,
-    TokioUring,
-    Tokio,
-}
-
-impl Runtime {
-    pub(crate) const ALL: [Runtime; 6] = [
-        Runtime::Ring,
-        Runtime::BareRing,
-        Runtime::Epoll,
-        Runtime::Monoio,
-        Runtime::TokioUring,
-        Runtime::Tokio,
-    ];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Runtime::Ring => "ring",
-            Runtime::Epoll => "epoll",
-            Runtime::BareRing => "bare-ring",
-            Runtime::Monoio => "monoio",
-            Runtime::TokioUring => "tokio-uring",
-            Runtime::Tokio => "tokio",
-        }
-    }
-
-    /// The release in Cargo.lock, or our own.
-    pub(crate) fn version(self) -> &'static str {
-        match self {
-            Runtime::Ring | Runtime::Epoll | Runtime::BareRing => env!("CARGO_PKG_VERSION"),
-            Runtime::Monoio => "0.2",
-            Runtime::TokioUring => "0.5",
-            Runtime::Tokio => "1",
-        }
-    }
-}
 
 /// Counts the whole requests in a stream.
 #[derive(Default)]
@@ -74,15 +23,15 @@ impl Requests {
 }
 
 /// Serves until killed.
-pub(crate) fn serve(runtime: Runtime, address: SocketAddr) -> io::Result<()> {
-    let listener = TcpListener::bind(address)?;
+pub(super) fn serve(runtime: Runtime, listener: TcpListener) -> io::Result<()> {
     match runtime {
         Runtime::Ring => ours(runtime::Backend::Ring, listener),
         Runtime::Epoll => ours(runtime::Backend::Epoll, listener),
-        Runtime::BareRing => bare_ring::serve(listener, REQUEST.len(), ANSWER),
+        Runtime::BareRing => bare_ring::tcp::serve(listener, REQUEST.len(), ANSWER),
         Runtime::Monoio => monoio(listener),
         Runtime::TokioUring => tokio_uring(listener),
         Runtime::Tokio => tokio(listener),
+        Runtime::BareCalls => Err(io::Error::from(io::ErrorKind::Unsupported)),
     }
 }
 
