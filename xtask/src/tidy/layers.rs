@@ -13,7 +13,7 @@ const LAYERS: [&[&str]; 6] = [
     &["tls", "replog"],
     &["proxy", "geodns", "cachesrv", "dbshard", "broker", "site"],
     &["millrace"],
-    &["bare_ring", "bench", "e2e", "forgetful", "fuzz", "sim", "xtask"],
+    &["bare_ring", "bench", "e2e", "forgetful", "fuzz", "histories", "sim", "xtask"],
 ];
 
 /// Where a daemon's layer is in [`LAYERS`], and what stands beside everything.
