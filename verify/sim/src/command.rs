@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
     /// Runs until a seed fails: for ever, or as far as `--seeds` or `--seconds` say.
     #[arg(long)]
     until_failure: bool,
-    /// Runs for so many seconds, whatever the number of seeds.
+    /// Runs for so many seconds in all, whatever the number of seeds; each scenario has an equal part.
     #[arg(long)]
     seconds: Option<u64>,
     /// Operations of the clients in each run.
@@ -45,27 +45,26 @@ pub(crate) struct Arguments {
 
 const SEEDS: u64 = 100;
 
-const SCENARIOS: [Scenario; 2] =
-    [Scenario { name: "wal", run: wal::run }, Scenario { name: "cluster", run: cluster::run }];
+const SCENARIOS: [Scenario; 2] = [wal::SCENARIO, cluster::SCENARIO];
 
 pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let shown = arguments.trace;
     tracing::subscriber::set_global_default(quiet::Log { shown }).expect("set once");
-    let scenarios = SCENARIOS
-        .iter()
-        .filter(|scenario| arguments.scenario.as_ref().is_none_or(|name| name == scenario.name));
+    let chosen = |scenario: &&Scenario| arguments.scenario.as_ref().is_none_or(|name| name == scenario.name);
+    let scenarios: Vec<&Scenario> = SCENARIOS.iter().filter(chosen).collect();
+    let plan = plan(&arguments, scenarios.len());
     let mut failed = false;
     for scenario in scenarios {
         failed |= match arguments.seed {
             Some(seed) => !hunt::replay(scenario, seed, arguments.operations, arguments.trace),
-            None => !hunt::hunt(scenario, &plan(&arguments)),
+            None => !hunt::hunt(scenario, &plan),
         };
     }
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn plan(arguments: &Arguments) -> Plan {
+fn plan(arguments: &Arguments, scenarios: usize) -> Plan {
     let unbounded = arguments.seconds.is_some() || arguments.until_failure;
     let from = if arguments.fresh {
         // The only chance in here that is not from a seed; the seed it gives is printed.
@@ -76,7 +75,7 @@ fn plan(arguments: &Arguments) -> Plan {
     Plan {
         from,
         seeds: arguments.seeds.unwrap_or(if unbounded { u64::MAX - from } else { SEEDS }),
-        limit: arguments.seconds.map(Duration::from_secs),
+        limit: arguments.seconds.map(|seconds| Duration::from_secs(seconds) / scenarios.max(1) as u32),
         until_failure: arguments.until_failure,
         operations: arguments.operations,
         jobs: arguments.jobs.max(1),

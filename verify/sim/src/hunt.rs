@@ -1,6 +1,8 @@
 //! Runs seeds of a scenario, one after the other on a few threads, and reports.
 
+use histories::Shape;
 use runtime::sim::Counters;
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,6 +13,8 @@ pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     /// Takes the seed, the number of operations and whether to print the trace.
     pub(crate) run: fn(u64, u64, bool) -> Outcome,
+    /// What has to go wrong in some run of a hunt, as [`Outcome::counters`] or [`Outcome::did`] name it.
+    pub(crate) kinds: &'static [&'static str],
 }
 
 /// How a run ended.
@@ -18,7 +22,12 @@ pub(crate) struct Scenario {
 pub(crate) struct Outcome {
     pub(crate) trace_hash: u64,
     pub(crate) operations: u64,
+    /// What the clients' histories are like, if they were checked.
+    pub(crate) shape: Shape,
+    /// Faults of machines and network that did happen.
     pub(crate) counters: Counters,
+    /// What else went wrong, or was changed, by name.
+    pub(crate) did: BTreeMap<&'static str, u64>,
     /// What did not hold.
     pub(crate) failure: Option<String>,
     /// What happened that is neither fault nor failure: "log refused", say.
@@ -43,8 +52,52 @@ struct Total {
     runs: u64,
     operations: u64,
     failures: u64,
+    shape: Shape,
     counters: Counters,
-    notes: std::collections::BTreeMap<&'static str, u64>,
+    did: BTreeMap<&'static str, u64>,
+    notes: BTreeMap<&'static str, u64>,
+}
+
+impl Total {
+    fn add(&mut self, outcome: &Outcome) {
+        self.runs += 1;
+        self.operations += outcome.operations;
+        self.failures += u64::from(outcome.failure.is_some());
+        self.shape.add(outcome.shape);
+        self.counters.add(&outcome.counters);
+        for (what, count) in &outcome.did {
+            *self.did.entry(what).or_default() += count;
+        }
+        for note in &outcome.notes {
+            *self.notes.entry(note).or_default() += 1;
+        }
+    }
+
+    fn print(&self, kinds: &[&str]) {
+        println!("    faults that did happen: {}", self.counters);
+        if !self.did.is_empty() {
+            println!("    and: {}", listed(&self.did));
+        }
+        println!("    runs: {}", listed(&self.notes));
+        let Shape { operations, reads, unknown, contended } = self.shape;
+        if operations > 0 {
+            let percent = |count: u64| count * 100 / operations;
+            println!(
+                "    histories: {operations} operations, {} % of them reads, {} % contended, {unknown} ends unknown",
+                percent(reads),
+                percent(contended)
+            );
+        }
+        let happened = |kind: &str| self.counters.get(kind) > 0 || self.did.contains_key(kind);
+        let never: Vec<&str> = kinds.iter().copied().filter(|kind| !happened(kind)).collect();
+        if !never.is_empty() {
+            println!("    NEVER HAPPENED: {}", never.join(", "));
+        }
+    }
+}
+
+fn listed(counts: &BTreeMap<&'static str, u64>) -> String {
+    counts.iter().map(|(what, count)| format!("{what} {count}")).collect::<Vec<_>>().join(", ")
 }
 
 /// One run; a panic in it is a failure.
@@ -67,8 +120,9 @@ pub(crate) fn replay(scenario: &Scenario, seed: u64, operations: u64, trace: boo
         "{} seed {seed}: trace {:016x}, {} operations",
         scenario.name, first.trace_hash, first.operations
     );
-    println!("    faults: {}", first.counters);
-    println!("    notes: {:?}", first.notes);
+    let mut total = Total::default();
+    total.add(&first);
+    total.print(&[]);
     let same = first.trace_hash == second.trace_hash && first.operations == second.operations;
     if !same {
         println!("    the second run differed: trace {:016x}", second.trace_hash);
@@ -97,14 +151,8 @@ pub(crate) fn hunt(scenario: &Scenario, plan: &Plan) -> bool {
                     let seed = plan.from + index;
                     let outcome = run(scenario, seed, plan.operations, false);
                     let mut total = total.lock().expect("no panic while it is held");
-                    total.runs += 1;
-                    total.operations += outcome.operations;
-                    total.counters.add(&outcome.counters);
-                    for note in &outcome.notes {
-                        *total.notes.entry(note).or_default() += 1;
-                    }
+                    total.add(&outcome);
                     if let Some(failure) = outcome.failure {
-                        total.failures += 1;
                         println!("FAILED {} seed {seed}: {failure}", scenario.name);
                         println!(
                             "    again: cargo run -p sim -- --scenario {} --operations {} --seed {seed}",
@@ -126,7 +174,6 @@ pub(crate) fn hunt(scenario: &Scenario, plan: &Plan) -> bool {
         total.failures,
         begun.elapsed().as_secs_f64()
     );
-    println!("    faults that did happen: {}", total.counters);
-    println!("    notes: {:?}", total.notes);
+    total.print(scenario.kinds);
     total.failures == 0
 }

@@ -10,7 +10,7 @@
 //! One exception, which docs/formats/wal.md names: a disk that confirmed the log's last batch and did not write it (a lost or
 //! misdirected write) looks like a torn tail to one node alone; the seal closes that window.
 
-use crate::hunt::Outcome;
+use crate::hunt::{Outcome, Scenario};
 use bytes::Bytes;
 use replog::{Error, GroupId, Index, Log, Options, limits};
 use runtime::sim::{Crash, DiskFaults, Faults, NodeId, World, world_now};
@@ -114,7 +114,27 @@ impl Character {
     }
 }
 
-pub(crate) fn run(seed: u64, operations: u64, trace: bool) -> Outcome {
+pub(crate) const SCENARIO: Scenario = Scenario {
+    name: "wal",
+    run,
+    kinds: &[
+        "process killed",
+        "power lost",
+        "unsynced sectors lost",
+        "unsynced names lost",
+        "sync slow",
+        "transfer short",
+        "write failed",
+        "sync failed",
+        "read failed",
+        "disk full",
+        "bit rot",
+        "write lost",
+        "write misdirected",
+    ],
+};
+
+fn run(seed: u64, operations: u64, trace: bool) -> Outcome {
     let mut world = World::new(seed, Faults::usual());
     world.print_trace(trace);
     let shared: Shared = Rc::default();
@@ -146,6 +166,7 @@ pub(crate) fn run(seed: u64, operations: u64, trace: bool) -> Outcome {
         counters: world.counters(),
         failure: history.failure.clone().or(failure),
         notes,
+        ..Outcome::default()
     }
 }
 
