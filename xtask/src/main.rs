@@ -4,6 +4,7 @@
 mod install;
 mod programs;
 mod run;
+mod sim;
 mod test;
 mod tidy;
 mod watch;
@@ -24,7 +25,8 @@ struct Cli {
 enum Command {
     /// Checks the rules of docs/ARCHITECTURE.md and of style that a machine can check, and explains each refusal.
     Tidy,
-    /// Runs all tests: units, real processes driven by real clients, fuzz targets. Installs what they need.
+    /// Runs all tests: units, simulated clusters, real processes driven by real clients, fuzz targets. Installs what they
+    /// need.
     Test(test::Arguments),
     /// Runs the fuzz targets.
     Fuzz {

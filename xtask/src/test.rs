@@ -1,11 +1,14 @@
-//! `cargo xtask test`: units and integration, then real processes with real clients, then the fuzz targets.
+//! `cargo xtask test`: units and integration, then simulated clusters, then real processes with real clients, then the fuzz
+//! targets.
 //!
-//! What always holds: one profile (release), one target folder and one build ([`programs`]) for all; no suite runs for
-//! ever: what hangs is killed and named ([`watch`]); all that can run is run, and what failed is said at the end.
+//! What always holds: one profile (release), one target folder and one build ([`programs`]) for all but what is built
+//! differently ([`sim`], fuzz targets); no suite runs for ever: what hangs is killed and named ([`watch`]); all that can run
+//! is run, and what failed is said at the end.
 
 use crate::install;
 use crate::programs::{self, Test};
 use crate::run::output;
+use crate::sim;
 use crate::watch::watch;
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -21,6 +24,9 @@ pub(crate) struct Arguments {
     /// Only test programs with this in their path: `verify/e2e/tests/up.rs`, `proxy/`.
     #[arg(long, value_name = "TEXT", default_value = "")]
     only: String,
+    /// Seconds for seeds of the simulator that were never tried.
+    #[arg(long, default_value_t = 120)]
+    fresh_seconds: u32,
     /// Seconds for each fuzz target.
     #[arg(long, default_value_t = 30)]
     fuzz_seconds: u32,
@@ -30,6 +36,8 @@ pub(crate) struct Arguments {
 enum Suite {
     /// Unit and integration tests of every crate.
     Unit,
+    /// Simulated clusters, from fixed seeds and fresh ones.
+    Sim,
     /// Real processes driven by clients that are not ours.
     E2e,
     /// A fuzz target for each decoder.
@@ -52,34 +60,63 @@ const FUZZ_TARGETS_MAX: u32 = 20;
 const SLOWEST: usize = 10;
 
 pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<(), String> {
-    let all = [Suite::Unit, Suite::E2e, Suite::Fuzz];
+    let all = [Suite::Unit, Suite::Sim, Suite::E2e, Suite::Fuzz];
     let chosen: Vec<Suite> = all
         .into_iter()
         .filter(|suite| arguments.suites.is_empty() || arguments.suites.contains(suite))
         .collect();
-    install::programs(root)?;
-    let mut outcomes = Outcomes::default();
-    if chosen.iter().any(|suite| *suite != Suite::Fuzz) {
-        let begun = now();
-        let programs = programs::build(root, &cargo())?;
-        outcomes.add("the build", begun, Ok(()));
-        let (mut e2e, mut unit) = (Vec::new(), Vec::new());
-        for test in programs.tests.iter().filter(|test| test.name.contains(&arguments.only)) {
-            let real = REAL_PROCESSES.iter().any(|folder| test.name.starts_with(folder));
-            if real { e2e.push(test) } else { unit.push(test) }
-        }
-        if chosen.contains(&Suite::Unit) {
-            run_unit(root, &unit, arguments.only.is_empty(), &mut outcomes);
-        }
-        if chosen.contains(&Suite::E2e) {
-            run_e2e(root, &e2e, &programs.folder, &mut outcomes)?;
-        }
+    let all_begun = now();
+    if chosen != [Suite::Sim] {
+        install::programs(root)?;
     }
-    if chosen.contains(&Suite::Fuzz) && arguments.only.is_empty() {
+    let mut outcomes = Outcomes::default();
+    let all_of_them = arguments.only.is_empty();
+    let mut programs = None;
+    if chosen.contains(&Suite::Unit) || chosen.contains(&Suite::E2e) {
+        let begun = now();
+        programs = Some(programs::build(root, &cargo())?);
+        outcomes.add("the build", begun, Ok(()));
+    }
+    let (mut e2e, mut unit) = (Vec::new(), Vec::new());
+    let tests = programs.iter().flat_map(|programs| &programs.tests);
+    for test in tests.filter(|test| test.name.contains(&arguments.only)) {
+        let real = REAL_PROCESSES.iter().any(|folder| test.name.starts_with(folder));
+        if real { e2e.push(test) } else { unit.push(test) }
+    }
+    if chosen.contains(&Suite::Unit) {
+        run_unit(root, &unit, all_of_them, &mut outcomes);
+    }
+    let (cargo, target) = (cargo(), target_folder(root)?);
+    let simulator =
+        sim::Suite { root, cargo: &cargo, target: &target, fresh_seconds: arguments.fresh_seconds };
+    let simulates = chosen.contains(&Suite::Sim) && all_of_them;
+    if simulates {
+        sim::PARTS.iter().for_each(|part| run_part(&simulator, part, &mut outcomes));
+    }
+    std::thread::scope(|scope| {
+        let fresh = simulates.then(|| {
+            scope.spawn(|| {
+                let mut outcomes = Outcomes::default();
+                run_part(&simulator, &sim::FRESH, &mut outcomes);
+                outcomes
+            })
+        });
+        let real = match &programs {
+            Some(programs) if chosen.contains(&Suite::E2e) => {
+                run_e2e(root, &e2e, &programs.folder, &mut outcomes)
+            }
+            _ => Ok(()),
+        };
+        if let Some(fresh) = fresh {
+            outcomes.join(fresh.join().expect("it does not panic"));
+        }
+        real
+    })?;
+    if chosen.contains(&Suite::Fuzz) && all_of_them {
         let begun = now();
         outcomes.add("the fuzz targets", begun, fuzz(root, arguments.fuzz_seconds, TEST_SEED, &[]));
     }
-    outcomes.conclude(chosen.len())
+    outcomes.conclude(all_begun, chosen.len())
 }
 
 #[expect(clippy::disallowed_methods, reason = "how long programs take; nothing is served here")]
@@ -103,10 +140,15 @@ impl Outcomes {
         }
     }
 
-    fn conclude(mut self, suites: usize) -> Result<(), String> {
+    /// Those of another thread.
+    fn join(&mut self, other: Outcomes) {
+        self.took.extend(other.took);
+        self.failures.extend(other.failures);
+    }
+
+    fn conclude(mut self, begun: Instant, suites: usize) -> Result<(), String> {
         self.took.sort_unstable_by(|a, b| b.cmp(a));
-        let all: Duration = self.took.iter().map(|(took, _)| *took).sum();
-        println!("xtask: {} s in all; the slowest:", all.as_secs());
+        println!("xtask: {} s in all; the slowest:", begun.elapsed().as_secs());
         for (took, name) in self.took.iter().take(SLOWEST) {
             println!("{:>8.1} s  {name}", took.as_secs_f64());
         }
@@ -146,6 +188,12 @@ fn run_unit(root: &Path, tests: &[&Test], with_documentation: bool, outcomes: &m
         let begun = now();
         outcomes.add("doctests", begun, watch("doctests", &mut command, DOC_LIMIT));
     }
+}
+
+fn run_part(suite: &sim::Suite<'_>, (name, part): &sim::Part, outcomes: &mut Outcomes) {
+    println!("xtask: {name}");
+    let begun = now();
+    outcomes.add(name, begun, part(suite));
 }
 
 /// The suite of real processes is told where they are, and the Python with the clients.
