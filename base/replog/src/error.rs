@@ -147,6 +147,24 @@ pub enum Error {
         /// The log's folder.
         dir: PathBuf,
     },
+    /// A node could not be asked, or gave no answer.
+    #[error("{address}: {why}")]
+    Unanswered {
+        /// Where it was sought.
+        address: String,
+        /// What has happened.
+        why: String,
+        /// Whether it may have taken the question.
+        asked: bool,
+    },
+    /// A node does not speak to this one, and won't another time either.
+    #[error("{address}: {why}")]
+    Stranger {
+        /// Where it is.
+        address: String,
+        /// Why not.
+        why: String,
+    },
     /// The options make no sense.
     #[error("{0}")]
     Options(String),

@@ -69,6 +69,15 @@ pub const FRAME_BYTES_ENOUGH: usize = 256 * 1024;
 /// Bytes that wait to be sent to one node by one stream. Beyond: messages are dropped, and the node is probed.
 pub const PEER_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Bytes of a question. Beyond: the connection is closed.
+pub const QUESTION_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes of an answer. Beyond: whoever asked closes the connection.
+pub const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// How long an answer may take. Beyond: whoever asked closes the connection.
+pub const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
+
 /// Batches of items that wait for one core. Beyond: they are dropped, as if the network had lost them.
 pub const INBOX_MAX: usize = 4096;
 

@@ -8,6 +8,9 @@
 //! kinds  = 1 message · 2 piece of a snapshot · 3 how far a snapshot has come
 //! ```
 //!
+//! Whoever comes to ask greets node 0, and may itself be node 0 of cluster 0, as it belongs to none yet; then each of its
+//! frames is a question and each one that comes back an answer, whose bodies are the owner's.
+//!
 //! All numbers are little-endian. Always holds: nothing is reserved for more than [`FRAME_BYTES_MAX`], whatever a length
 //! says; what fails its checksum, or does not parse, ends the connection.
 
@@ -68,6 +71,16 @@ impl Hello {
         sealed(out)
     }
 
+    /// The greeting of who comes to ask.
+    pub(crate) fn asking(cluster: u64, from: NodeId) -> Hello {
+        Hello { cluster, from, to: NodeId(0), boot: 0, stream: 0 }
+    }
+
+    /// Whether it comes to ask.
+    pub(crate) fn asks(&self) -> bool {
+        self.to == NodeId(0)
+    }
+
     /// Reads a greeting that came to node `node` of `cluster`.
     pub(crate) fn decode(bytes: &[u8; HELLO_BYTES], cluster: u64, node: NodeId) -> Result<Hello, Stranger> {
         opened(bytes)?;
@@ -78,6 +91,9 @@ impl Hello {
             boot: get_u64(bytes, 40),
             stream: get_u32(bytes, 48),
         };
+        if hello.asks() && (hello.cluster == 0 || hello.cluster == cluster) {
+            return Ok(hello);
+        }
         if hello.cluster != cluster {
             return Err(Stranger::Cluster { ours: cluster, theirs: hello.cluster });
         }
@@ -108,12 +124,12 @@ pub(crate) fn answer(judged: &Result<Hello, Stranger>, cluster: u64, node: NodeI
     sealed(out)
 }
 
-/// Whether the answer to `hello` is a welcome.
-pub(crate) fn check_answer(bytes: &[u8; HELLO_BYTES], hello: &Hello) -> Result<(), Stranger> {
+/// Whether the answer to `hello` is a welcome; gives the cluster and the node that it comes from.
+pub(crate) fn check_answer(bytes: &[u8; HELLO_BYTES], hello: &Hello) -> Result<(u64, NodeId), Stranger> {
     opened(bytes)?;
     let (cluster, node) = (get_u64(bytes, 24), NodeId(get_u64(bytes, 32)));
     match get_u32(bytes, 16) {
-        0 => Ok(()),
+        0 => Ok((cluster, node)),
         3 => Err(Stranger::Cluster { ours: hello.cluster, theirs: cluster }),
         4 => Err(Stranger::Node { asked: hello.to, met: node }),
         5 => Err(Stranger::Itself(node)),
@@ -247,8 +263,8 @@ pub(crate) fn finish_frame(mut frame: Vec<u8>) -> Vec<u8> {
 /// What a peer sent can't be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Malformed {
-    #[error("a frame of {0} bytes: at most {FRAME_BYTES_MAX}")]
-    TooLong(usize),
+    #[error("a frame of {len} bytes: at most {max}")]
+    TooLong { len: usize, max: usize },
     #[error("a frame does not match its checksum")]
     Checksum,
     #[error("a frame holds what this version does not know")]
@@ -268,22 +284,7 @@ impl Frames {
 
     /// The items of the next whole frame; `None`: more bytes are needed.
     pub(crate) fn next_frame(&mut self) -> Result<Option<Vec<(GroupId, Item)>>, Malformed> {
-        if self.buffer.len() < FRAME_HEAD_BYTES {
-            return Ok(None);
-        }
-        let (len, checksum) = (get_u32(&self.buffer, 0) as usize, get_u32(&self.buffer, 4));
-        if len > FRAME_BYTES_MAX {
-            return Err(Malformed::TooLong(len));
-        }
-        if self.buffer.len() < FRAME_HEAD_BYTES + len {
-            return Ok(None);
-        }
-        let behind = self.buffer.split_off(FRAME_HEAD_BYTES + len);
-        let mut body = Bytes::from(std::mem::replace(&mut self.buffer, behind));
-        body.advance(FRAME_HEAD_BYTES);
-        if crc32fast::hash(&body) != checksum {
-            return Err(Malformed::Checksum);
-        }
+        let Some(mut body) = self.next_body(FRAME_BYTES_MAX)? else { return Ok(None) };
         let mut items = Vec::new();
         while !body.is_empty() {
             if body.len() < ITEM_HEAD_BYTES {
@@ -298,6 +299,27 @@ impl Frames {
             items.push((GroupId(get_u64(&head, 8)), item));
         }
         Ok(Some(items))
+    }
+
+    /// The body of the next whole frame, of `max` bytes at most; `None`: more bytes are needed.
+    pub(crate) fn next_body(&mut self, max: usize) -> Result<Option<Bytes>, Malformed> {
+        if self.buffer.len() < FRAME_HEAD_BYTES {
+            return Ok(None);
+        }
+        let (len, checksum) = (get_u32(&self.buffer, 0) as usize, get_u32(&self.buffer, 4));
+        if len > max {
+            return Err(Malformed::TooLong { len, max });
+        }
+        if self.buffer.len() < FRAME_HEAD_BYTES + len {
+            return Ok(None);
+        }
+        let behind = self.buffer.split_off(FRAME_HEAD_BYTES + len);
+        let mut body = Bytes::from(std::mem::replace(&mut self.buffer, behind));
+        body.advance(FRAME_HEAD_BYTES);
+        match crc32fast::hash(&body) == checksum {
+            true => Ok(Some(body)),
+            false => Err(Malformed::Checksum),
+        }
     }
 }
 
@@ -354,7 +376,10 @@ mod tests {
         }
         let mut frames = Frames::default();
         frames.feed(&[0xFF; 8]);
-        assert_eq!(frames.next_frame(), Err(Malformed::TooLong(u32::MAX as usize)));
+        assert_eq!(
+            frames.next_frame(),
+            Err(Malformed::TooLong { len: u32::MAX as usize, max: FRAME_BYTES_MAX })
+        );
     }
 
     #[test]
@@ -372,6 +397,13 @@ mod tests {
         assert!(refusal(8, NodeId(2)).contains("cluster 0000000000000008"));
         assert!(refusal(7, NodeId(3)).contains("node 2 was meant, and node 3 is here"));
         assert!(refusal(7, NodeId(1)).contains("node 2 was meant"));
+        // Who comes to ask may belong to nobody yet, or to the same cluster, and hears whom it has met.
+        for (asking, welcome) in [(0, true), (7, true), (6, false)] {
+            let hello = Hello::asking(asking, NodeId(0));
+            let judged = Hello::decode(&hello.encode(), 7, NodeId(2));
+            let told = check_answer(&answer(&judged, 7, NodeId(2)), &hello);
+            assert_eq!((judged.is_ok(), told.ok()), (welcome, welcome.then_some((7, NodeId(2)))));
+        }
         let mut older = bytes;
         older[8] = 9;
         assert_eq!(Hello::decode(&older, 7, NodeId(2)), Err(Stranger::Version(9)));

@@ -7,7 +7,7 @@
 //!   [`Fault`], as when a leader reckons with entries that are not here any more;
 //! - a read's context is used once in the life of a data folder: number of the start, then a counter.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -116,8 +116,20 @@ impl Group {
         self.role
     }
 
-    pub(super) fn members(&self) -> &Members {
-        &self.raw.store().members().1
+    fn members(&self) -> &Members {
+        &self.members_since().1
+    }
+
+    pub(super) fn members_since(&self) -> &(Index, Members) {
+        self.raw.store().members()
+    }
+
+    /// By how many entries the others are behind, if this node leads.
+    pub(super) fn behind(&self) -> Option<BTreeMap<NodeId, u64>> {
+        let last = self.last().0;
+        let others = self.raw.raft.prs().iter().filter(|(id, _)| **id != self.settings.node.0);
+        let behind = others.map(|(id, other)| (NodeId(*id), last.saturating_sub(other.matched)));
+        self.role.serves.then(|| behind.collect())
     }
 
     pub(super) fn term_of(&self, index: Index) -> Option<Term> {

@@ -266,8 +266,19 @@ impl Consensus {
         self.groups.get(&group).map(Group::role)
     }
 
+    #[cfg(test)]
     pub(crate) fn members(&self, group: GroupId) -> Option<&Members> {
-        self.groups.get(&group).map(Group::members)
+        self.members_since(group).map(|(_, members)| members)
+    }
+
+    /// The members, and since when they are known to be so.
+    pub(crate) fn members_since(&self, group: GroupId) -> Option<&(Index, Members)> {
+        self.groups.get(&group).map(Group::members_since)
+    }
+
+    /// How far behind the others are, at the leader.
+    pub(crate) fn behind(&self, group: GroupId) -> Option<BTreeMap<NodeId, u64>> {
+        self.groups.get(&group).and_then(Group::behind)
     }
 
     /// Entries of the group up to `through` are not needed here any more; gives the term of the last of them. `None`: they

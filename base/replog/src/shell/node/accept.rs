@@ -1,4 +1,5 @@
-//! Connections from peers: greeted, then read frame by frame, each item handed to the core that has its group.
+//! Connections from peers: greeted, then read frame by frame, each item handed to the core that has its group; and from
+//! those that come to ask.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use runtime::time;
 use crate::core::peers::{self, Frames, Hello, Item};
 use crate::limits::{HELLO_PATIENCE, PEER_CONNECTIONS_MAX};
 use crate::shell::node::peer::read_hello;
+use crate::shell::node::questions::{self, Question};
 use crate::{GroupId, NodeId};
 
 /// What comes to a core.
@@ -62,6 +64,8 @@ pub(super) struct Door {
     pub(super) cluster: u64,
     pub(super) node: NodeId,
     pub(super) routes: Arc<Routes>,
+    /// Who answers questions. Absent: nobody does.
+    pub(super) questions: Option<MailSender<Question>>,
 }
 
 /// Accepts, until it is aborted.
@@ -94,7 +98,11 @@ async fn serve(stream: &Stream, door: &Door) -> Result<(), String> {
     let hello = Hello::decode(&hello, door.cluster, door.node);
     let answer = peers::answer(&hello, door.cluster, door.node);
     stream.send(answer.to_vec()).await.map_err(|error| error.to_string())?;
-    let from = hello.map_err(|stranger| stranger.to_string())?.from;
+    let hello = hello.map_err(|stranger| stranger.to_string())?;
+    if hello.asks() {
+        return questions::serve(stream, door.questions.as_ref(), hello.from).await;
+    }
+    let from = hello.from;
     let mut frames = Frames::default();
     loop {
         let lease = stream.recv().await.map_err(|error| error.to_string())?;

@@ -9,12 +9,14 @@
 //! call back.
 //!
 //! The map: [`peer`] sends, [`accept`] receives, [`turn`] does what consensus asks for, [`snapshots`] moves snapshots,
-//! [`machine`] is what an owner implements, [`recovering`] reads the log, [`options`] sets all up.
+//! [`machine`] is what an owner implements, [`recovering`] reads the log, [`options`] sets all up, [`questions`] is a way
+//! for who belongs to no group to ask.
 
 mod accept;
 mod machine;
 mod options;
 mod peer;
+mod questions;
 mod recovering;
 mod snapshots;
 mod turn;
@@ -29,13 +31,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use runtime::JoinHandle;
 use runtime::net::{Address, BoundListener};
-use runtime::sync::{MailReceiver, Notify};
+use runtime::sync::{MailReceiver, MailSender, Notify};
 use runtime::time;
 
 use self::accept::{Door, Inbound, Routes};
 pub use self::machine::{Pending, Role, SnapshotSink, SnapshotSource, StateMachine};
 pub use self::options::{NodeCore, NodeOptions};
 use self::peer::Peer;
+pub use self::questions::{Answer, Question, ask};
 use self::recovering::{Opening, Recovering};
 use self::snapshots::{Arriving, Leaving};
 use crate::core::backlog::Backlog;
@@ -152,7 +155,7 @@ impl Replicas {
         log: Options,
         mut make: impl FnMut(GroupId) -> Box<dyn StateMachine>,
     ) -> Result<Replicas, Error> {
-        let NodeCore { options, core, listener, inbox, routes } = core;
+        let NodeCore { options, core, listener, inbox, routes, questions } = core;
         let mut found: BTreeMap<GroupId, Recovering> = BTreeMap::new();
         let mut without_terms = None;
         let memory = options.group_memory_bytes;
@@ -196,7 +199,7 @@ impl Replicas {
         for (node, address) in &options.peers {
             replicas.set_peer(*node, address.clone());
         }
-        replicas.shared.run(&options, listener, inbox)?;
+        replicas.shared.run(&options, listener.map(|listener| (listener, questions)), inbox)?;
         Ok(replicas)
     }
 
@@ -272,6 +275,21 @@ impl Replicas {
         shared.heard.borrow_mut().insert(node, (time::boot_clock(), false));
         let task = runtime::spawn(peer::keep(shared.clone(), peer));
         shared.tasks.borrow_mut().push(task);
+    }
+
+    /// The node is no peer any more: nothing is sent to it, and it is not listened for.
+    pub fn drop_peer(&self, node: NodeId) {
+        self.shared.heard.borrow_mut().remove(&node);
+        if let Some(peer) = self.shared.peers.borrow_mut().remove(&node) {
+            peer.leave();
+        }
+    }
+
+    /// For how long nothing was heard from a peer, by this core; counted from [`Replicas::set_peer`] if it never was.
+    /// `None`: it is no peer.
+    pub fn unheard(&self, node: NodeId) -> Option<Duration> {
+        let (last, _) = *self.shared.heard.borrow().get(&node)?;
+        Some(time::boot_clock().saturating_sub(last))
     }
 
     /// Proposes an entry.
@@ -350,7 +368,18 @@ impl Replicas {
 
     /// The group's members, as of what is applied here.
     pub fn members(&self, group: GroupId) -> Option<Members> {
-        self.shared.consensus.borrow().members(group).cloned()
+        self.members_since(group).map(|(_, members)| members)
+    }
+
+    /// The group's members, and an index that they have been so from, or from before; of two that were seen, anywhere, the
+    /// one with the higher index is the later.
+    pub fn members_since(&self, group: GroupId) -> Option<(Index, Members)> {
+        self.shared.consensus.borrow().members_since(group).cloned()
+    }
+
+    /// How many entries each other member is behind the last one, known to the group's leader only.
+    pub fn behind(&self, group: GroupId) -> Option<BTreeMap<NodeId, u64>> {
+        self.shared.consensus.borrow().behind(group)
     }
 
     /// Changes the group's members, all at once or not at all. It resolves when the change is in force here.
@@ -504,7 +533,7 @@ impl Shared {
     fn run(
         self: &Rc<Shared>,
         options: &NodeOptions,
-        listener: Option<BoundListener>,
+        listener: Option<(BoundListener, Option<MailSender<Question>>)>,
         inbox: MailReceiver<Inbound>,
     ) -> Result<(), Error> {
         let durable = Rc::downgrade(self);
@@ -518,10 +547,11 @@ impl Shared {
             runtime::spawn(turn::tick(self.clone(), options.tick)),
             runtime::spawn(turn::receive(self.clone(), inbox)),
         ];
-        if let Some(bound) = listener {
+        if let Some((bound, questions)) = listener {
             let path = PathBuf::from(bound.local_addr().to_string());
             let listener = bound.open().map_err(Error::io("listen on", &path))?;
-            let door = Door { cluster: self.cluster, node: self.node, routes: self.routes.clone() };
+            let routes = self.routes.clone();
+            let door = Door { cluster: self.cluster, node: self.node, routes, questions };
             tasks.push(runtime::spawn(accept::accept(listener, door)));
         }
         self.tasks.borrow_mut().extend(tasks);

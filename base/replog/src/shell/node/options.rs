@@ -6,9 +6,10 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use runtime::net::{Address, BoundListener, ListenOptions};
-use runtime::sync::{MailReceiver, mailbox};
+use runtime::sync::{MailReceiver, MailSender, mailbox};
 
 use super::accept::{Inbound, Routes};
+use super::questions::Question;
 use crate::{Error, NodeId, limits};
 
 /// How a node takes part.
@@ -77,6 +78,7 @@ pub struct NodeCore {
     pub(super) listener: Option<BoundListener>,
     pub(super) inbox: MailReceiver<Inbound>,
     pub(super) routes: Arc<Routes>,
+    pub(super) questions: Option<MailSender<Question>>,
 }
 
 impl NodeCore {
@@ -101,8 +103,14 @@ impl NodeCore {
             listener: listeners.next(),
             inbox,
             routes: routes.clone(),
+            questions: None,
         });
         Ok(cores.collect())
+    }
+
+    /// Hands questions that come to this core ([`ask`](crate::ask)) to whoever answers them. Without it they are refused.
+    pub fn answer_with(&mut self, questions: MailSender<Question>) {
+        self.questions = Some(questions);
     }
 
     /// Where peers connect to; port 0 has become a port.

@@ -23,6 +23,8 @@ pub(super) struct Peer {
     frames: RefCell<VecDeque<Vec<u8>>>,
     bytes: Cell<usize>,
     connected: Cell<bool>,
+    /// It is no peer any more.
+    gone: Cell<bool>,
     /// Something was dropped since anybody asked.
     dropped: Cell<bool>,
     work: Notify,
@@ -38,6 +40,7 @@ impl Peer {
             frames: RefCell::default(),
             bytes: Cell::new(0),
             connected: Cell::new(false),
+            gone: Cell::new(false),
             dropped: Cell::new(false),
             work: Notify::new(),
             said: RefCell::default(),
@@ -46,6 +49,12 @@ impl Peer {
 
     pub(super) fn set_address(&self, address: Address) {
         *self.address.borrow_mut() = address;
+    }
+
+    /// Ends the connection, and makes no other.
+    pub(super) fn leave(&self) {
+        self.gone.set(true);
+        self.work.notify_one();
     }
 
     /// Queues a message, written by `write`.
@@ -93,10 +102,10 @@ impl Peer {
     }
 }
 
-/// Keeps the connection, until it is aborted.
+/// Keeps the connection, until it is aborted or the peer is none any more.
 pub(super) async fn keep(shared: Rc<Shared>, peer: Rc<Peer>) {
     let mut wait = RECONNECT.0;
-    loop {
+    while !peer.gone.get() {
         match connect(&shared, &peer).await {
             Ok(stream) => {
                 tracing::info!(peer = %peer.node, "connected");
@@ -167,6 +176,9 @@ async fn talk(shared: &Rc<Shared>, peer: &Rc<Peer>, stream: Rc<Stream>) -> Strin
         runtime::turn_end().await;
         if ended.get() {
             break "closed by the peer".to_owned();
+        }
+        if peer.gone.get() {
+            break "no peer any more".to_owned();
         }
         let mut failed = None;
         if time::now() - alive_sent >= shared.alive_every {

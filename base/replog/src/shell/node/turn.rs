@@ -294,7 +294,9 @@ impl Shared {
     }
 
     fn heard_of(&self, node: NodeId) {
-        self.heard.borrow_mut().insert(node, (time::boot_clock(), false));
+        if let Some(heard) = self.heard.borrow_mut().get_mut(&node) {
+            *heard = (time::boot_clock(), false);
+        }
     }
 
     /// Groups that a node led quietly begin to count when it is not heard any more.
