@@ -66,7 +66,7 @@ pub(crate) fn root_store(files: &[&Path]) -> Result<RootCertStore, Error> {
     Ok(store)
 }
 
-fn load(files: &CertifiedFiles, provider: &CryptoProvider) -> Result<CertifiedKey, Error> {
+pub(crate) fn load(files: &CertifiedFiles, provider: &CryptoProvider) -> Result<CertifiedKey, Error> {
     let chain = pem::certificates(&files.cert)?;
     let key = pem::key(&files.key)?;
     let unusable = |path: &Path, source| Error::Unusable { path: path.to_owned(), source };

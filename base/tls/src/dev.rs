@@ -119,7 +119,9 @@ fn make_leaf(ca: &DevCa, ca_key: &Path, names: &[String], now: SystemTime) -> Re
     params.distinguished_name = distinguished_name(&names[0]);
     params.subject_alt_names = names.iter().map(|name| alt_name(name)).collect::<Result<_, _>>()?;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    // Daemons are clients of each other, too.
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     params.use_authority_key_identifier_extension = true;
     set_life(&mut params, now, LEAF_LIFE);
     let key = KeyPair::generate()?;
