@@ -67,7 +67,7 @@ pub use ids::{GroupId, Index, NodeId, Term};
 pub use recovered::Recovered;
 pub use shell::log::{Log, Options, Stats};
 pub use shell::node::{
-    Answer, GroupStats, NodeCore, NodeOptions, Pending, Proposal, Question, Replicas, Role, SnapshotSink,
-    SnapshotSource, StateMachine, ask,
+    Answer, GroupStats, Mutual, NodeCore, NodeOptions, Pending, Proposal, Question, Replicas, Role,
+    SnapshotSink, SnapshotSource, StateMachine, ask,
 };
 pub use shell::repair::{Repair, repair};

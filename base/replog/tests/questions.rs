@@ -27,18 +27,18 @@ fn whoever_belongs_here_or_nowhere_is_answered() {
         });
         for (cluster, from) in [(0, NodeId(0)), (7, NodeId(4)), (7, NodeId(3))] {
             let large = vec![b'q'; limits::QUESTION_BYTES_MAX];
-            let answer = ask(&address, cluster, from, &large).await.expect("answered");
+            let answer = ask(&address, None, cluster, from, &large).await.expect("answered");
             assert_eq!((answer.cluster, answer.node), (7, NodeId(3)));
             assert_eq!(answer.bytes, [&from.0.to_le_bytes()[..], &large].concat());
         }
-        let other = ask(&address, 8, NodeId(4), b"?").await;
+        let other = ask(&address, None, 8, NodeId(4), b"?").await;
         let Err(Error::Stranger { why, .. }) = other else { panic!("{other:?}") };
         assert!(why.contains("cluster 0000000000000007"), "{why}");
-        let unanswered = ask(&address, 7, NodeId(4), b"").await;
+        let unanswered = ask(&address, None, 7, NodeId(4), b"").await;
         assert!(matches!(unanswered, Err(Error::Unanswered { asked: true, .. })), "{unanswered:?}");
-        let too_large = ask(&address, 7, NodeId(4), &vec![0; limits::QUESTION_BYTES_MAX + 1]).await;
+        let too_large = ask(&address, None, 7, NodeId(4), &vec![0; limits::QUESTION_BYTES_MAX + 1]).await;
         assert!(matches!(too_large, Err(Error::Unanswered { .. })), "{too_large:?}");
-        let nobody = ask(&"127.0.0.1:1".parse().expect("an address"), 7, NodeId(4), b"?").await;
+        let nobody = ask(&"127.0.0.1:1".parse().expect("an address"), None, 7, NodeId(4), b"?").await;
         assert!(matches!(nobody, Err(Error::Unanswered { asked: false, .. })), "{nobody:?}");
         replicas.close().await.expect("closed");
     });

@@ -7,12 +7,13 @@ use std::rc::Rc;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use runtime::net::{Listener, Stream};
+use runtime::net::Listener;
 use runtime::sync::MailSender;
 use runtime::time;
 
 use crate::core::peers::{self, Frames, Hello, Item};
 use crate::limits::{HELLO_PATIENCE, PEER_CONNECTIONS_MAX};
+use crate::shell::node::link::{self, Link, Mutual};
 use crate::shell::node::peer::read_hello;
 use crate::shell::node::questions::{self, Question};
 use crate::{GroupId, NodeId};
@@ -63,6 +64,7 @@ impl Routes {
 pub(super) struct Door {
     pub(super) cluster: u64,
     pub(super) node: NodeId,
+    pub(super) mutual: Option<Mutual>,
     pub(super) routes: Arc<Routes>,
     /// Who answers questions. Absent: nobody does.
     pub(super) questions: Option<MailSender<Question>>,
@@ -77,7 +79,13 @@ pub(super) async fn accept(listener: Listener, door: Door) {
                 let (door, open) = (door.clone(), open.clone());
                 open.set(open.get() + 1);
                 runtime::spawn(async move {
-                    if let Err(why) = serve(&stream, &door).await {
+                    let link =
+                        time::timeout(HELLO_PATIENCE, link::accept(stream, door.mutual.as_ref())).await;
+                    let served = match link.unwrap_or_else(|_| Err("no TLS handshake in time".to_owned())) {
+                        Ok(link) => serve(&link, &door).await,
+                        Err(why) => Err(why),
+                    };
+                    if let Err(why) = served {
                         tracing::warn!(peer = %address, %why, "a peer's connection is closed");
                     }
                     open.set(open.get() - 1);
@@ -92,7 +100,7 @@ pub(super) async fn accept(listener: Listener, door: Door) {
     }
 }
 
-async fn serve(stream: &Stream, door: &Door) -> Result<(), String> {
+async fn serve(stream: &Link, door: &Door) -> Result<(), String> {
     let hello =
         time::timeout(HELLO_PATIENCE, read_hello(stream)).await.map_err(|_| "says nothing".to_owned())??;
     let hello = Hello::decode(&hello, door.cluster, door.node);

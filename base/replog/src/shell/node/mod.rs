@@ -8,11 +8,12 @@
 //! they promise is durable; state machines are called in order, and never while anything here is borrowed, so they may
 //! call back.
 //!
-//! The map: [`peer`] sends, [`accept`] receives, [`turn`] does what consensus asks for, [`snapshots`] moves snapshots,
+//! The map: [`link`] is a connection, [`peer`] sends, [`accept`] receives, [`turn`] does what consensus asks for, [`snapshots`] moves snapshots,
 //! [`machine`] is what an owner implements, [`recovering`] reads the log, [`options`] sets all up, [`questions`] is a way
 //! for who belongs to no group to ask.
 
 mod accept;
+mod link;
 mod machine;
 mod options;
 mod peer;
@@ -35,6 +36,7 @@ use runtime::sync::{MailReceiver, MailSender, Notify};
 use runtime::time;
 
 use self::accept::{Door, Inbound, Routes};
+pub use self::link::Mutual;
 pub use self::machine::{Pending, Role, SnapshotSink, SnapshotSource, StateMachine};
 pub use self::options::{NodeCore, NodeOptions};
 use self::peer::Peer;
@@ -63,6 +65,7 @@ pub struct Replicas {
 struct Shared {
     node: NodeId,
     cluster: u64,
+    mutual: Option<Mutual>,
     boot: u64,
     stream: u32,
     core: usize,
@@ -469,6 +472,7 @@ impl Shared {
         Shared {
             node: options.node,
             cluster: options.cluster,
+            mutual: options.tls.clone(),
             boot,
             stream: core as u32,
             core,
@@ -551,7 +555,8 @@ impl Shared {
             let path = PathBuf::from(bound.local_addr().to_string());
             let listener = bound.open().map_err(Error::io("listen on", &path))?;
             let routes = self.routes.clone();
-            let door = Door { cluster: self.cluster, node: self.node, routes, questions };
+            let (cluster, node, mutual) = (self.cluster, self.node, self.mutual.clone());
+            let door = Door { cluster, node, mutual, routes, questions };
             tasks.push(runtime::spawn(accept::accept(listener, door)));
         }
         self.tasks.borrow_mut().extend(tasks);

@@ -9,6 +9,7 @@ use runtime::net::{Address, BoundListener, ListenOptions};
 use runtime::sync::{MailReceiver, MailSender, mailbox};
 
 use super::accept::{Inbound, Routes};
+use super::link::Mutual;
 use super::questions::Question;
 use crate::{Error, NodeId, limits};
 
@@ -21,6 +22,8 @@ pub struct NodeOptions {
     pub cluster: u64,
     /// Where peers connect to. Absent: this node has none.
     pub listen: Option<Address>,
+    /// What peers are shown, and have to show. Absent: connections between nodes are plain.
+    pub tls: Option<Mutual>,
     /// Where the peers are, as far as known: see [`Replicas::set_peer`].
     pub peers: BTreeMap<NodeId, Address>,
     /// The unit of the next three.
@@ -47,6 +50,7 @@ impl NodeOptions {
             cluster,
             listen: None,
             peers: BTreeMap::new(),
+            tls: None,
             tick: Duration::from_millis(50),
             heartbeat_ticks: 2,
             election_ticks: 8,

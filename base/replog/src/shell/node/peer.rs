@@ -8,13 +8,14 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use runtime::net::{Address, Stream};
+use runtime::net::Address;
 use runtime::sync::Notify;
 use runtime::time;
 
 use crate::core::peers::{self, HELLO_BYTES, Hello};
 use crate::limits::{FRAME_BYTES_ENOUGH, HELLO_PATIENCE, PEER_QUEUE_BYTES_MAX, RECONNECT, SEND_PATIENCE};
 use crate::shell::node::Shared;
+use crate::shell::node::link::{self, Link};
 use crate::{GroupId, NodeId};
 
 pub(super) struct Peer {
@@ -131,12 +132,12 @@ pub(super) async fn keep(shared: Rc<Shared>, peer: Rc<Peer>) {
     }
 }
 
-async fn connect(shared: &Shared, peer: &Peer) -> Result<Stream, String> {
+async fn connect(shared: &Shared, peer: &Peer) -> Result<Link, String> {
     let address = peer.address.borrow().clone();
     let (cluster, from) = (shared.cluster, shared.node);
     let hello = Hello { cluster, from, to: peer.node, boot: shared.boot, stream: shared.stream };
     let greet = async {
-        let stream = Stream::connect(&address).await.map_err(|error| error.to_string())?;
+        let stream = link::connect(&address, shared.mutual.as_ref()).await?;
         stream.send(hello.encode().to_vec()).await.map_err(|error| error.to_string())?;
         let answer = read_hello(&stream).await?;
         peers::check_answer(&answer, &hello).map_err(|stranger| stranger.to_string())?;
@@ -146,7 +147,7 @@ async fn connect(shared: &Shared, peer: &Peer) -> Result<Stream, String> {
 }
 
 /// Reads a greeting or its answer; whatever follows it is read later.
-pub(super) async fn read_hello(stream: &Stream) -> Result<[u8; HELLO_BYTES], String> {
+pub(super) async fn read_hello(stream: &Link) -> Result<[u8; HELLO_BYTES], String> {
     let mut bytes = Vec::new();
     while bytes.len() < HELLO_BYTES {
         let lease = stream.recv().await.map_err(|error| error.to_string())?;
@@ -159,7 +160,7 @@ pub(super) async fn read_hello(stream: &Stream) -> Result<[u8; HELLO_BYTES], Str
 }
 
 /// Sends what is queued, until the connection breaks; gives the reason.
-async fn talk(shared: &Rc<Shared>, peer: &Rc<Peer>, stream: Rc<Stream>) -> String {
+async fn talk(shared: &Rc<Shared>, peer: &Rc<Peer>, stream: Rc<Link>) -> String {
     let ended = Rc::new(Cell::new(false));
     // A peer says nothing here after its answer: what comes is the end.
     let watch = {
@@ -197,7 +198,7 @@ async fn talk(shared: &Rc<Shared>, peer: &Rc<Peer>, stream: Rc<Stream>) -> Strin
     why
 }
 
-async fn send(stream: &Stream, frame: Vec<u8>) -> Result<(), String> {
+async fn send(stream: &Link, frame: Vec<u8>) -> Result<(), String> {
     match time::timeout(SEND_PATIENCE, stream.send(frame)).await {
         Ok(sent) => sent.map_err(|error| error.to_string()),
         Err(_) => Err("takes nothing any more".to_owned()),

@@ -6,12 +6,13 @@
 use std::fmt::Display;
 
 use bytes::Bytes;
-use runtime::net::{Address, Stream};
+use runtime::net::Address;
 use runtime::sync::{MailSender, mailbox};
 use runtime::time;
 
 use crate::core::peers::{self, Frames, Hello};
 use crate::limits::{ANSWER_BYTES_MAX, ANSWER_PATIENCE, HELLO_PATIENCE, QUESTION_BYTES_MAX};
+use crate::shell::node::link::{self, Link, Mutual};
 use crate::shell::node::peer::read_hello;
 use crate::{Error, NodeId};
 
@@ -43,11 +44,17 @@ pub struct Answer {
     pub bytes: Bytes,
 }
 
-/// Asks the node at `address`, as node `from` of `cluster`; both 0: as one that belongs to none.
+/// Asks the node at `address`, by TLS if it is given, as node `from` of `cluster`; both 0: as one that belongs to none.
 ///
 /// # Errors
 /// [`Error::Unanswered`]; [`Error::Stranger`]: it speaks for another cluster or version.
-pub async fn ask(address: &Address, cluster: u64, from: NodeId, question: &[u8]) -> Result<Answer, Error> {
+pub async fn ask(
+    address: &Address,
+    mutual: Option<&Mutual>,
+    cluster: u64,
+    from: NodeId,
+    question: &[u8],
+) -> Result<Answer, Error> {
     let failed = |why: &dyn Display, asked| Error::Unanswered {
         address: address.to_string(),
         why: why.to_string(),
@@ -56,7 +63,7 @@ pub async fn ask(address: &Address, cluster: u64, from: NodeId, question: &[u8])
     let unanswered = |why: &dyn Display| failed(why, false);
     let hello = Hello::asking(cluster, from);
     let greet = async {
-        let stream = Stream::connect(address).await.map_err(|error| unanswered(&error))?;
+        let stream = link::connect(address, mutual).await.map_err(|why| unanswered(&why))?;
         stream.send(hello.encode().to_vec()).await.map_err(|error| unanswered(&error))?;
         let answer = read_hello(&stream).await.map_err(|why| unanswered(&why))?;
         let stranger = |stranger: peers::Stranger| Error::Stranger {
@@ -82,7 +89,7 @@ pub async fn ask(address: &Address, cluster: u64, from: NodeId, question: &[u8])
 
 /// Takes questions, until who asks has no more.
 pub(super) async fn serve(
-    stream: &Stream,
+    stream: &Link,
     questions: Option<&MailSender<Question>>,
     from: NodeId,
 ) -> Result<(), String> {
@@ -109,7 +116,7 @@ pub(super) async fn serve(
 }
 
 /// The next frame's body; `None`: the other end is done.
-async fn next_body(stream: &Stream, frames: &mut Frames, max: usize) -> Result<Option<Bytes>, String> {
+async fn next_body(stream: &Link, frames: &mut Frames, max: usize) -> Result<Option<Bytes>, String> {
     loop {
         if let Some(body) = frames.next_body(max).map_err(|malformed| malformed.to_string())? {
             return Ok(Some(body));
