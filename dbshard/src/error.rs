@@ -58,19 +58,6 @@ pub enum Error {
         /// Which entry or file.
         what: String,
     },
-    /// The log begins behind what the checkpoint holds.
-    #[error(
-        "dbshard: shard {shard}: the log begins at entry {first}, but the checkpoint holds only entries up to {saved}: some are \
-         missing. Nothing was changed. Restore the data folder from a copy"
-    )]
-    Gap {
-        /// The shard's number.
-        shard: usize,
-        /// The log's first entry.
-        first: u64,
-        /// The checkpoint's last.
-        saved: u64,
-    },
     /// The log.
     #[error("dbshard: {0}")]
     Log(#[from] replog::Error),

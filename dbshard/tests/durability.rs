@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use dbshard::Config;
-use node::{Client, Node, PATIENCE, config, show};
+use node::{Client, Dice, Node, PATIENCE, config, show};
 
 /// Not a test: the node of [`killed_nodes_lose_nothing`], in a process of its own.
 #[test]
@@ -193,6 +193,57 @@ fn a_flush_during_a_checkpoint_stays_a_flush() {
     node.stop();
     let node = Node::start(folder.path());
     assert_eq!(picture(&mut node.client()), ["after=v until -1"]);
+    node.stop();
+}
+
+/// Where the checkpoint begins and ends, in entries of the log.
+fn walk(folder: &Path) -> (u64, u64) {
+    let file = std::fs::read(folder.join("checkpoints/shard-0")).expect("read");
+    let number = |at: usize| u64::from_le_bytes(file[at..at + 8].try_into().expect("eight bytes"));
+    (number(25), number(file.len() - 8))
+}
+
+#[test]
+fn a_log_that_ends_before_its_checkpoint_costs_nothing_that_comes_later() {
+    let folder = tempfile::tempdir().expect("folder");
+    let node = Node::start(folder.path());
+    let mut client = node.client();
+    let append = |client: &mut Client, keys: std::ops::Range<u64>| {
+        for number in keys.clone() {
+            client.send(format!("APPEND key{number} x\r\n").as_bytes());
+        }
+        keys.for_each(|_| drop(client.reply()));
+    };
+    append(&mut client, 0..30_000);
+    // Written while the walk goes on, so that its end is of a later entry than its beginning.
+    let (mut dice, mut checkpoints) = (Dice(7), 0);
+    loop {
+        assert_eq!(client.line("BGSAVE"), "Background saving started");
+        for _ in 0..20 {
+            let from = dice.below(29_000);
+            append(&mut client, from..from + 10);
+        }
+        checkpoints += 1;
+        wait_for_checkpoints(&mut client, checkpoints);
+        let (started, last) = walk(folder.path());
+        if last > started + 2 {
+            break;
+        }
+    }
+    node.stop();
+    std::fs::remove_dir_all(folder.path().join("wal/0")).expect("removed");
+    let lengths = |client: &mut Client| -> Vec<String> {
+        (0..30_000).for_each(|number| client.send(format!("STRLEN key{number}\r\n").as_bytes()));
+        (0..30_000).map(|_| show(&client.reply())).collect()
+    };
+    let node = Node::start(folder.path());
+    let mut client = node.client();
+    assert!(lengths(&mut client).iter().all(|length| length != "0"), "what the checkpoint has is there");
+    (0..300).for_each(|number| append(&mut client, number..number + 1));
+    let before = lengths(&mut client);
+    node.stop();
+    let node = Node::start(folder.path());
+    assert!(lengths(&mut node.client()) == before, "what was answered since is there");
     node.stop();
 }
 

@@ -6,7 +6,8 @@
 //! different moments. The head names the index of the entry after which the walk began: entries up to it are in every chunk
 //! and may leave the log once the file is in place.
 //!
-//! A flush makes a walk worthless (its chunks would bring keys back): the writer starts anew.
+//! A flush makes a walk worthless (its chunks would bring keys back), and so does the loss of the leadership, which takes back
+//! what was not committed: the writer starts anew.
 //!
 //! Format: docs/formats/dbshard-checkpoint.md. Every frame is `length (4 bytes), CRC-32 (4 bytes), body`, little-endian.
 
@@ -87,7 +88,7 @@ pub struct Writer {
     last: u64,
     keys: u64,
     chunks: u64,
-    flushes: u64,
+    upheavals: u64,
 }
 
 impl Writer {
@@ -108,9 +109,9 @@ impl Writer {
             out.extend_from_slice(&slots.start.to_le_bytes());
             out.extend_from_slice(&slots.end.to_le_bytes());
         });
-        let flushes = shard.flushes();
+        let upheavals = shard.upheavals();
         let (cursor, frames) = (Some(0), VecDeque::new());
-        (Self { group, started, cursor, frames, last: started, keys: 0, chunks: 0, flushes }, head)
+        (Self { group, started, cursor, frames, last: started, keys: 0, chunks: 0, upheavals }, head)
     }
 
     /// Entries up to this one may leave the log once the file is in place.
@@ -131,10 +132,10 @@ impl Writer {
         self.group
     }
 
-    /// Whether the shard was flushed since: the walk is worth nothing any more.
+    /// Whether all keys were deleted, taken back or replaced since: the walk is worth nothing any more.
     #[must_use]
     pub fn is_void(&self, shard: &Shard) -> bool {
-        shard.flushes() != self.flushes
+        shard.upheavals() != self.upheavals
     }
 
     /// The next piece of the file; `None` after the last. The open batch must be empty.
@@ -394,7 +395,9 @@ mod tests {
                 Frame::Head(head) => {
                     shard = Some(Shard::new(topology(1), 0, Settings::default(), head.seed, START_MS));
                 }
-                Frame::Effects(effects) => shard.as_mut().expect("a head").load(effects).expect("readable"),
+                Frame::Effects(effects) => {
+                    shard.as_mut().expect("a head").keyspace.load(effects).expect("readable");
+                }
                 Frame::End => {}
             }
             rest = &rest[length..];
@@ -404,8 +407,8 @@ mod tests {
         assert_eq!(shard.keyspace().len() as u64, reader.keys());
         for (index, entry) in (1..).zip(log).filter(|(index, _)| *index >= log_from) {
             if index > reader.started() {
-                let replayed = shard.replay(index, entry, |keyspace, key| reader.has(keyspace, key, index));
-                replayed.expect("readable");
+                let applied = shard.commit(index, entry, |keyspace, key| reader.has(keyspace, key, index));
+                applied.expect("readable");
             }
         }
         shard
@@ -482,6 +485,7 @@ mod tests {
         );
         let mut again = Console::new();
         again.shard = restored(&file, &[], 1);
+        again.shard.lead();
         again.script("HLEN h -> (50)\nPEXPIRETIME h -> (1700000000000)\nGET other -> 1");
         for number in 0..50 {
             assert_eq!(again.ask(&format!("HSTRLEN h f{number:02}")), format!("({})", value.len()));
@@ -520,6 +524,25 @@ mod tests {
         let (writer, _) = Writer::new(&console.shard, 1);
         assert!(!writer.is_void(&console.shard));
         console.script("FLUSHALL -> OK");
+        assert!(writer.is_void(&console.shard));
+    }
+
+    #[test]
+    fn what_is_taken_back_voids_the_walk() {
+        let mut console = Console::new();
+        console.script("SET k v -> OK");
+        let (writer, _) = Writer::new(&console.shard, 1);
+        console.shard.follow();
+        assert!(!writer.is_void(&console.shard), "nothing was taken back");
+        console.shard.lead();
+        console.execute(b"SET k w\r\n");
+        console.propose();
+        let (writer, _) = Writer::new(&console.shard, 1);
+        console.shard.follow();
+        assert!(writer.is_void(&console.shard));
+        let (writer, _) = Writer::new(&console.shard, 1);
+        let other = Console::new().shard.keyspace;
+        console.shard.replace(other, 9);
         assert!(writer.is_void(&console.shard));
     }
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use wire::resp::request::{Limits, Parser};
 use wire::resp::value::{self, Value};
 
@@ -20,8 +21,9 @@ pub(crate) struct Console {
     pub(crate) out: Output,
     pub(crate) now_ms: u64,
     index: u64,
-    /// The entries that were committed.
+    /// The entries that were proposed.
     pub(crate) log: Vec<Vec<u8>>,
+    uncommitted: Vec<(u64, Bytes)>,
 }
 
 pub(crate) fn topology(shards: usize) -> Arc<Topology> {
@@ -46,13 +48,16 @@ impl Console {
 
     /// The first of so many shards.
     pub(crate) fn of(shards: usize, settings: Settings) -> Self {
+        let mut shard = Shard::new(topology(shards), 0, settings, 11, START_MS);
+        shard.lead();
         Self {
-            shard: Shard::new(topology(shards), 0, settings, 11, START_MS),
+            shard,
             session: session(1),
             out: Output::new(64 << 20),
             now_ms: START_MS,
             index: 0,
             log: Vec::new(),
+            uncommitted: Vec::new(),
         }
     }
 
@@ -69,12 +74,26 @@ impl Console {
 
     /// Commits what was executed.
     pub(crate) fn commit(&mut self) {
-        if let Some(batch) = self.shard.batch() {
+        self.propose();
+        for (index, entry) in std::mem::take(&mut self.uncommitted) {
+            self.shard.commit(index, &entry, |_, _| false).expect("readable");
+        }
+    }
+
+    /// Has the log take what was executed.
+    pub(crate) fn propose(&mut self) {
+        if let Some(batch) = self.shard.take_batch() {
             self.log.push(batch.to_vec());
             self.index += 1;
-            self.shard.proposed(self.index);
+            self.uncommitted.push((self.index, batch.clone()));
+            self.shard.proposed(self.index, batch);
         }
-        self.shard.committed(self.index);
+    }
+
+    /// Another replica leads: what is not committed comes to nothing here.
+    pub(crate) fn follow(&mut self) {
+        self.uncommitted.clear();
+        self.shard.follow();
     }
 
     /// The bytes that may leave.

@@ -4,7 +4,7 @@
 //! never moves more than a leaf of one slot. The keyspace changes only through [`Keyspace::apply`] and its undoing, and
 //! looks at no clock: an expired key lies here until an effect deletes it, and it is for the reader not to see it.
 
-use super::effect::{Effect, Strings};
+use super::effect::{self, Effect, Strings, Unreadable};
 use super::entry::{Body, Entry, Value};
 use super::key::{Key, KeyHash};
 use super::table::{Keyed, Table};
@@ -203,6 +203,20 @@ impl Keyspace {
         let mut hash = Hash::default();
         set(&mut hash);
         self.put(key, Entry::object(key.bytes, Body::Hash(hash), 0)).map_or(Old::Absent, Old::Entry)
+    }
+
+    /// Applies effects of a checkpoint.
+    ///
+    /// # Errors
+    /// They are of another version or damaged.
+    pub fn load(&mut self, effects: &[u8]) -> Result<(), Unreadable> {
+        for effect in effect::decode_all(effects) {
+            let effect = effect?;
+            if effect.key().is_some_and(|key| self.holds(wire::resp::slot::of(key))) {
+                self.apply(&effect);
+            }
+        }
+        Ok(())
     }
 
     /// Takes an effect back, given what it had displaced. Effects are taken back in the reverse order of their application.
@@ -417,7 +431,6 @@ impl Slot {
 
 #[cfg(test)]
 mod tests {
-    use super::super::effect;
     use super::*;
 
     fn all_slots() -> Keyspace {

@@ -6,7 +6,8 @@
 //!
 //! Writes are counted: each command that changes something gets the next *sequence number*. A batch is a run of commands
 //! logged as one entry; it is open while commands add to it, then proposed, then committed. Committing forgets what the
-//! batch displaced; dropping the open batch (the log would not take it) puts it back.
+//! batch displaced; dropping the open batch (the log would not take it), or all batches (another replica leads now), puts it
+//! back.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -32,6 +33,8 @@ pub struct Mark {
 struct Proposed {
     index: u64,
     last_sequence: u64,
+    /// The entry, to know what to take back.
+    batch: Bytes,
     displaced: Vec<(u32, Old)>,
 }
 
@@ -49,6 +52,8 @@ pub struct Overlay {
     proposed: VecDeque<Proposed>,
     /// The index of the last entry that was proposed or replayed.
     last_index: u64,
+    /// The index of the last entry that was committed or replayed.
+    applied: u64,
     /// Writes that came to nothing, the last few times.
     lost: VecDeque<RangeInclusive<u64>>,
     /// What committed effects displaced and is long to drop: to be dropped where it stalls nobody.
@@ -89,6 +94,21 @@ impl Overlay {
     pub fn begin(&mut self) -> u64 {
         self.sequence += 1;
         self.sequence
+    }
+
+    /// Gives a sequence number to what is no write, and is settled with those before.
+    pub fn skip(&mut self) -> u64 {
+        self.sequence += 1;
+        if self.batch.is_empty() {
+            self.settle();
+        }
+        self.sequence
+    }
+
+    /// Whether everything that was executed is committed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.batch.is_empty() && self.proposed.is_empty()
     }
 
     /// Adds the effects that `write` encodes to the open batch and applies them.
@@ -168,20 +188,53 @@ impl Overlay {
         self.batch = Vec::from(batch);
     }
 
-    /// The log took the open batch as entry `index`.
-    pub fn proposed(&mut self, index: u64) {
+    /// The log took the batch, which was [taken out](Self::take_batch), as entry `index`.
+    pub fn proposed(&mut self, index: u64, batch: Bytes) {
         assert!(index > self.last_index, "entry {index} proposed after {}", self.last_index);
+        debug_assert!(self.batch.is_empty(), "nothing is added while a batch is out");
         self.last_index = index;
-        self.batch.clear();
         let displaced = std::mem::take(&mut self.displaced);
-        self.proposed.push_back(Proposed { index, last_sequence: self.sequence, displaced });
+        self.proposed.push_back(Proposed { index, last_sequence: self.sequence, batch, displaced });
+    }
+
+    /// Whether entry `index`, which is now committed, is one that was proposed here: its effects are applied.
+    ///
+    /// # Panics
+    /// When another is awaited first: the log gives entries in order.
+    #[must_use]
+    pub fn expects(&self, index: u64) -> bool {
+        let Some(first) = self.proposed.front() else { return false };
+        assert_eq!(first.index, index, "the entry that is awaited first is committed first");
+        true
     }
 
     /// The log would not take the open batch: its effects are taken back, and whoever waits for them is [lost](Self::is_lost).
     pub fn drop_batch(&mut self, keyspace: &mut Keyspace) {
         let before = self.proposed.back().map_or(self.committed, |proposed| proposed.last_sequence);
         self.undo_to(Mark { batch_bytes: 0, effects: 0 }, keyspace);
-        self.lost.push_back(before + 1..=self.sequence);
+        self.lose(before + 1..=self.sequence);
+    }
+
+    /// Nothing that is not committed will be committed by this replica: all of it is taken back, and whoever waits for it is
+    /// [lost](Self::is_lost). Some of it may come again as entries to replay.
+    pub fn drop_all(&mut self, keyspace: &mut Keyspace) {
+        let before = self.committed;
+        self.undo_to(Mark { batch_bytes: 0, effects: 0 }, keyspace);
+        while let Some(Proposed { batch, displaced, .. }) = self.proposed.pop_back() {
+            for (at, old) in displaced.into_iter().rev() {
+                let (effect, _) = effect::decode(&batch[at as usize..]).expect("applied before");
+                keyspace.undo(&effect, old);
+            }
+        }
+        self.committed = self.sequence;
+        self.last_index = self.applied;
+        if self.sequence > before {
+            self.lose(before + 1..=self.sequence);
+        }
+    }
+
+    fn lose(&mut self, sequences: RangeInclusive<u64>) {
+        self.lost.push_back(sequences);
         if self.lost.len() > LOST_MAX
             && let (Some(oldest), Some(next)) = (self.lost.pop_front(), self.lost.front_mut())
         {
@@ -203,6 +256,7 @@ impl Overlay {
     /// All entries up to `index` are committed. Says whether that is news.
     pub fn commit(&mut self, index: u64) -> bool {
         let before = self.committed;
+        self.applied = self.applied.max(index);
         while let Some(first) = self.proposed.front().filter(|first| first.index <= index) {
             self.committed = first.last_sequence;
             let displaced = self.proposed.pop_front().map(|first| first.displaced).unwrap_or_default();
@@ -211,9 +265,32 @@ impl Overlay {
         self.committed != before
     }
 
-    /// An entry was replayed at start.
+    /// Everything up to this entry is in the keyspace.
     pub fn replayed(&mut self, index: u64) {
         self.last_index = self.last_index.max(index);
+        self.applied = self.applied.max(index);
+    }
+
+    /// The keyspace was replaced by one that has everything up to this entry.
+    ///
+    /// # Panics
+    /// When something is executed and not committed.
+    pub fn replaced(&mut self, index: u64) {
+        assert!(self.proposed.is_empty() && self.batch.is_empty(), "only a follower's keyspace is replaced");
+        (self.last_index, self.applied) = (index, index);
+    }
+
+    /// Takes what an effect displaced that was not executed here.
+    pub fn bury(&mut self, old: Old) {
+        if old.is_large() {
+            self.graves.push(old);
+        }
+    }
+
+    /// The index of the last entry that is committed and in the keyspace.
+    #[must_use]
+    pub fn applied(&self) -> u64 {
+        self.applied
     }
 }
 
@@ -265,6 +342,46 @@ mod tests {
         );
         console.shard.try_writes();
         console.script("SET k v -> OK\nGET k -> v");
+    }
+
+    #[test]
+    fn who_leads_no_more_takes_back_all_that_is_not_committed() {
+        let mut console = Console::new();
+        console.script("SET k old -> OK\nHSET h f 1 -> (1)\nSET list a -> OK");
+        console.execute(b"SET k new\r\nHSET h f 2 g 3\r\n");
+        console.propose();
+        console.execute(b"DEL h\r\nAPPEND list b\r\nINCR n\r\n");
+        console.propose();
+        console.execute(b"SET k newest\r\nFLUSHALL\r\nSET after x\r\n");
+        console.follow();
+        assert!(console.shard.is_lost(&console.out), "no reply leaves that rests on any of it");
+        console.out = crate::core::output::Output::new(1 << 20);
+        console.script(
+            "GET k -> CLUSTERDOWN The cluster is down
+             SET k v -> CLUSTERDOWN The cluster is down
+             FLUSHALL -> READONLY You can't write against a read only replica.
+             DBSIZE -> (3)",
+        );
+        // One of the two entries was committed all the same, and comes from the new leader; at the other's place is another.
+        let log = console.log.clone();
+        let other = log[0].clone();
+        console.shard.commit(4, &log[3], |_, _| false).expect("readable");
+        console.shard.commit(6, &other, |_, _| false).expect("readable");
+        console.shard.lead();
+        console.script("GET k -> old\nHGETALL h -> [f 2 g 3]\nGET list -> a\nEXISTS n -> (0)");
+    }
+
+    #[test]
+    fn a_watch_does_not_outlive_the_leadership() {
+        let mut console = Console::new();
+        console.script("SET k 1 -> OK\nWATCH k -> OK\nMULTI -> OK\nSET k 2 -> QUEUED");
+        console.follow();
+        console.shard.lead();
+        console.script("EXEC -> nil\nGET k -> 1\nMULTI -> OK\nSET k 2 -> QUEUED");
+        console.follow();
+        console.script("EXEC -> CLUSTERDOWN The cluster is down\nDISCARD -> ERR DISCARD without MULTI");
+        console.shard.lead();
+        console.script("GET k -> 1");
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! A shard: one Redis instance, from a request to its reply and its log entry.
 //!
 //! The calling contract. The shell gives each request to [`Shard::execute`] in order of arrival. Before it lets the core
-//! wait, it takes [`Shard::batch`] to the log and says [`Shard::proposed`] or [`Shard::refused`]. When the log has made
-//! entries durable it says [`Shard::committed`]; outputs may then leave up to [`Shard::committed_sequence`]. At start,
-//! [`Shard::load`] and [`Shard::replay`] rebuild the keyspace before anything is executed.
+//! wait, it takes [`Shard::take_batch`] to the log and says [`Shard::proposed`] or [`Shard::refused`]. Each entry that the log
+//! has committed it gives to [`Shard::commit`]; outputs may then leave up to [`Shard::committed_sequence`]. It says which
+//! replica of the shard leads ([`Shard::lead`], [`Shard::follow`]): that one executes, the others only take entries over.
+//! [`Shard::replace`] puts a keyspace in place that a checkpoint held.
 //!
 //! Always: a reply that shows or rests on a write waits for its commit; the keyspace changes only by what is logged; one
 //! command, and one `EXEC`, lies in one entry.
@@ -67,6 +68,10 @@ impl Refusal {
     /// More than one entry of the log can hold.
     pub const TOO_MUCH: Self =
         Self::new("ERR the writes of one command or transaction may not take more than 16 MiB");
+    /// A key command, and no replica of the shard is known to lead.
+    pub const CLUSTER_DOWN: Self = Self::new("CLUSTERDOWN The cluster is down");
+    /// A write to a replica that does not lead.
+    pub const REPLICA: Self = Self::new("READONLY You can't write against a read only replica.");
     /// A key beyond the limit.
     pub const KEY_TOO_LONG: Self = Self::new("ERR key is too long: the limit is 65024 bytes");
 
@@ -155,6 +160,16 @@ pub struct Stats {
     pub checkpoint_at_s: u64,
 }
 
+/// What is done with a request: what this replica is for its shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// It executes.
+    Leads,
+    /// Another replica does, or none.
+    #[default]
+    Follows,
+}
+
 /// One Redis instance.
 #[derive(Debug)]
 pub struct Shard {
@@ -170,6 +185,7 @@ pub struct Shard {
     pub started_ms: u64,
     pub(crate) keyspace: Keyspace,
     pub(crate) overlay: Overlay,
+    standing: Standing,
     /// The last write to any key of a place.
     touched: Box<[u64]>,
     /// The last write that changed all keys at once.
@@ -178,7 +194,7 @@ pub struct Shard {
     pub(crate) clients: BTreeMap<u64, Rc<RefCell<Session>>>,
     /// Connections that were told to go, for the shell.
     pub(crate) killed: Vec<u64>,
-    flushes: u64,
+    upheavals: u64,
     /// The log takes no writes.
     read_only: bool,
     pub(crate) active_expiry: bool,
@@ -189,7 +205,7 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// An empty shard. `seed` places keys and draws lots.
+    /// An empty shard, which follows. `seed` places keys and draws lots.
     #[must_use]
     pub fn new(topology: Arc<Topology>, number: usize, settings: Settings, seed: u64, now_ms: u64) -> Self {
         let slots = topology.nodes[number].slots.clone();
@@ -201,11 +217,12 @@ impl Shard {
             started_ms: now_ms,
             keyspace: Keyspace::new(KeyHash::new(seed), slots),
             overlay: Overlay::default(),
+            standing: Standing::default(),
             touched: vec![0; TOUCHED_PLACES].into(),
             flushed: 0,
             clients: BTreeMap::new(),
             killed: Vec::new(),
-            flushes: 0,
+            upheavals: 0,
             read_only: false,
             active_expiry: true,
             lot: seed | 1,
@@ -239,51 +256,43 @@ impl Shard {
         self.lot.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    // Start.
+    // Standing.
 
-    /// Applies effects of a checkpoint.
-    ///
-    /// # Errors
-    /// They are of another version or damaged.
-    pub fn load(&mut self, effects: &[u8]) -> Result<(), Unreadable> {
-        for effect in effect::decode_all(effects) {
-            let effect = effect?;
-            if effect.key().is_some_and(|key| self.keyspace.holds(wire::resp::slot::of(key))) {
-                self.keyspace.apply(&effect);
-            }
-        }
-        Ok(())
+    /// Whether this replica executes requests.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.standing == Standing::Leads
     }
 
-    /// Applies an entry of the log, as far as `is_saved` does not say that a checkpoint holds the key's part of it.
-    ///
-    /// # Errors
-    /// The entry is of another version or damaged.
-    pub fn replay(
-        &mut self,
-        index: u64,
-        entry: &[u8],
-        mut is_saved: impl FnMut(&Keyspace, Option<&Key<'_>>) -> bool,
-    ) -> Result<(), Unreadable> {
-        for effect in overlay::effects(entry)? {
-            let effect = effect?;
-            let key = effect.key().map(|key| Key::new(key, self.keyspace.hasher()));
-            if key.is_some_and(|key| !self.keyspace.holds(key.slot)) || is_saved(&self.keyspace, key.as_ref())
-            {
-                continue;
-            }
-            match &key {
-                Some(key) => self.keyspace.apply_at(&effect, key),
-                None => self.keyspace.apply(&effect),
-            };
-        }
-        self.overlay.replayed(index);
-        Ok(())
+    /// This replica leads, and its keyspace has everything that was ever committed.
+    pub fn lead(&mut self) {
+        self.standing = Standing::Leads;
+        // Another may have led meanwhile: nobody's watch holds any more.
+        self.flushed = self.overlay.skip();
     }
 
-    /// All entries up to `index` are in the keyspace: a checkpoint reached that far.
-    pub fn replayed(&mut self, index: u64) {
-        self.overlay.replayed(index);
+    /// This replica does not lead, or not any more. What was executed and is not committed is taken back: outputs that rest
+    /// on it are [lost](Self::is_lost).
+    pub fn follow(&mut self) {
+        self.standing = Standing::Follows;
+        self.read_only = false;
+        if self.overlay.is_empty() {
+            return;
+        }
+        self.upheavals += 1;
+        self.overlay.drop_all(&mut self.keyspace);
+    }
+
+    /// Puts a keyspace in place that has everything up to entry `index`, and maybe more of some keys; gives the one that was
+    /// there, to be dropped where it stalls nobody.
+    ///
+    /// # Panics
+    /// When something is executed and not committed.
+    pub fn replace(&mut self, keyspace: Keyspace, index: u64) -> Keyspace {
+        self.overlay.replaced(index);
+        self.upheavals += 1;
+        self.flushed = self.overlay.skip();
+        std::mem::replace(&mut self.keyspace, keyspace)
     }
 
     // The log.
@@ -319,8 +328,8 @@ impl Shard {
     }
 
     /// The log took the batch as this entry.
-    pub fn proposed(&mut self, index: u64) {
-        self.overlay.proposed(index);
+    pub fn proposed(&mut self, index: u64, batch: Bytes) {
+        self.overlay.proposed(index, batch);
         self.read_only = false;
     }
 
@@ -341,9 +350,53 @@ impl Shard {
         self.read_only
     }
 
-    /// Entries up to this one are durable. Says whether outputs may be waiting for that.
-    pub fn committed(&mut self, index: u64) -> bool {
-        self.overlay.commit(index)
+    /// This entry is committed; entries come in order. What was executed here is settled by it; anything else is applied, as
+    /// far as `is_saved` does not say that a checkpoint holds the key's part of it. Says whether outputs may be waiting for
+    /// that.
+    ///
+    /// # Errors
+    /// The entry is of another version or damaged.
+    pub fn commit(
+        &mut self,
+        index: u64,
+        entry: &[u8],
+        is_saved: impl FnMut(&Keyspace, Option<&Key<'_>>) -> bool,
+    ) -> Result<bool, Unreadable> {
+        if self.overlay.expects(index) {
+            return Ok(self.overlay.commit(index));
+        }
+        self.apply(entry, is_saved)?;
+        self.overlay.replayed(index);
+        Ok(false)
+    }
+
+    fn apply(
+        &mut self,
+        entry: &[u8],
+        mut is_saved: impl FnMut(&Keyspace, Option<&Key<'_>>) -> bool,
+    ) -> Result<(), Unreadable> {
+        for effect in overlay::effects(entry)? {
+            let effect = effect?;
+            let key = effect.key().map(|key| Key::new(key, self.keyspace.hasher()));
+            if key.is_some_and(|key| !self.keyspace.holds(key.slot)) || is_saved(&self.keyspace, key.as_ref())
+            {
+                continue;
+            }
+            let old = match &key {
+                Some(key) => self.keyspace.apply_at(&effect, key),
+                None => {
+                    self.upheavals += 1;
+                    self.keyspace.apply(&effect)
+                }
+            };
+            self.overlay.bury(old);
+        }
+        Ok(())
+    }
+
+    /// Everything up to entry `index` is in the keyspace: those that were not given are the log's own.
+    pub fn replayed(&mut self, index: u64) {
+        self.overlay.replayed(index);
     }
 
     /// Outputs may leave up to this write.
@@ -364,10 +417,16 @@ impl Shard {
         self.overlay.is_lost(output)
     }
 
-    /// How often all keys were deleted at once.
+    /// The index of the last entry that is committed and in the keyspace.
     #[must_use]
-    pub fn flushes(&self) -> u64 {
-        self.flushes
+    pub fn applied(&self) -> u64 {
+        self.overlay.applied()
+    }
+
+    /// How often all keys were deleted, taken back or replaced at once: a walk that spans it is worth nothing.
+    #[must_use]
+    pub fn upheavals(&self) -> u64 {
+        self.upheavals
     }
 
     /// Takes what is to be dropped where it stalls nobody.
@@ -411,7 +470,7 @@ impl Shard {
     /// be more. The open batch must be empty, so that the longest keys fit one entry: see [`REAP_KEYS_MAX`].
     pub fn reap(&mut self, now_ms: u64, entries_max: usize, keys_max: usize) -> bool {
         debug_assert!(keys_max <= REAP_KEYS_MAX && self.batch().is_none(), "what is reaped fits one entry");
-        if !self.active_expiry || self.read_only {
+        if !self.active_expiry || self.read_only || !self.leads() {
             return false;
         }
         let mut keys: Vec<Box<[u8]>> = Vec::new();
@@ -512,6 +571,9 @@ impl Shard {
             return Err(Refusal::NO_AUTH);
         }
         let first_key = self.place_keys(command, arguments)?;
+        if command.has(flags::WRITE) && !self.leads() {
+            return Err(Refusal::REPLICA);
+        }
         if command.has(flags::DENY_OOM) && self.is_full() {
             return Err(Refusal::OUT_OF_MEMORY);
         }
@@ -549,7 +611,7 @@ impl Shard {
         self.settings.maxmemory_bytes != 0 && self.used_bytes() > self.settings.maxmemory_bytes
     }
 
-    /// Checks that all keys of a command lie in one slot and that it is ours; gives the first key's place.
+    /// Checks that all keys of a command lie in one slot and that this replica answers for it; gives the first key's place.
     pub(crate) fn place_keys<'a>(
         &self,
         command: &Command,
@@ -569,6 +631,7 @@ impl Shard {
         }
         match &first {
             Some(key) if !self.keyspace.holds(key.slot) => Err(self.moved(key.slot)),
+            Some(_) if !self.leads() => Err(Refusal::CLUSTER_DOWN),
             _ => Ok(first),
         }
     }
@@ -598,7 +661,7 @@ impl Shard {
     }
 
     pub(crate) fn flush(&mut self) -> u64 {
-        self.flushes += 1;
+        self.upheavals += 1;
         self.flushed = self.overlay.begin();
         self.overlay.change(&mut self.keyspace, None, effect::put_flush);
         self.flushed

@@ -4,6 +4,7 @@
 //! checkpoint that fails costs nothing but itself: the log keeps everything, and the next one begins from nothing.
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,7 +16,8 @@ use super::folder;
 use super::host::Host;
 use crate::Error;
 use crate::core::checkpoint::{self, Frame, Reader, Writer};
-use crate::core::shard::Shard;
+use crate::core::key::KeyHash;
+use crate::core::keyspace::Keyspace;
 
 /// How much is read at a time.
 const READ_BYTES: usize = 1 << 20;
@@ -24,23 +26,29 @@ const SYNC_BYTES: u64 = 16 << 20;
 /// How long to rest after a checkpoint failed.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// Reads a shard's checkpoint, if there is one, into a shard that `make` makes for the seed.
+/// What a checkpoint held.
+pub(super) struct Loaded {
+    pub(super) keyspace: Keyspace,
+    /// Knows which entries are in it.
+    pub(super) reader: Reader,
+}
+
+/// Reads a shard's checkpoint, if there is one.
 pub(super) async fn load(
     path: &Path,
     number: usize,
     group: u64,
-    make: impl FnOnce(Option<u64>) -> Shard,
-) -> Result<(Shard, Reader), Error> {
-    let _ = fs::remove_file(temporary(path)).await;
+    slots: Range<u16>,
+) -> Result<Option<Loaded>, Error> {
     let mut reader = Reader::default();
     let file = match File::open(path, &OpenOptions::new().read(true)).await {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((make(None), reader)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(Error::Folder { what: "cannot open", path: path.to_owned(), source }),
     };
     let wrong = |source| Error::Checkpoint { path: path.to_owned(), source };
     let unreadable = || Error::Unreadable { shard: number, what: path.display().to_string() };
-    let (mut make, mut shard) = (Some(make), None);
+    let mut keyspace = None;
     let (mut buffer, mut offset) = (Vec::new(), 0);
     loop {
         let read = file.read_at(offset, READ_BYTES).await.map_err(Error::folder("cannot read", path))?;
@@ -53,16 +61,14 @@ pub(super) async fn load(
         while let Some((frame, length)) = reader.read(&buffer[taken..]).map_err(wrong)? {
             match frame {
                 Frame::Head(head) => {
-                    let new = make.take().expect("one head")(Some(head.seed));
-                    let slots = new.keyspace().slots();
                     if head.group != group || head.slots != (slots.start, slots.end) {
                         return Err(wrong(checkpoint::Error::OtherShard));
                     }
-                    shard = Some(new);
+                    keyspace = Some(Keyspace::new(KeyHash::new(head.seed), slots.clone()));
                 }
                 Frame::Effects(effects) => {
-                    let shard = shard.as_mut().expect("the head comes first");
-                    shard.load(effects).map_err(|_| unreadable())?;
+                    let keyspace = keyspace.as_mut().expect("the head comes first");
+                    keyspace.load(effects).map_err(|_| unreadable())?;
                 }
                 Frame::End => {}
             }
@@ -71,15 +77,18 @@ pub(super) async fn load(
         buffer.drain(..taken);
     }
     reader.finish().map_err(wrong)?;
-    let mut shard = shard.expect("a finished checkpoint has a head");
-    if shard.keyspace().len() as u64 != reader.keys() {
-        return Err(wrong(checkpoint::Error::Keys {
-            said: reader.keys(),
-            found: shard.keyspace().len() as u64,
-        }));
+    let keyspace = keyspace.expect("a finished checkpoint has a head");
+    if keyspace.len() as u64 != reader.keys() {
+        return Err(wrong(checkpoint::Error::Keys { said: reader.keys(), found: keyspace.len() as u64 }));
     }
-    shard.replayed(reader.started());
-    Ok((shard, reader))
+    Ok(Some(Loaded { keyspace, reader }))
+}
+
+/// Removes what a stop left behind of checkpoints that were not whole.
+pub(super) async fn sweep(path: &Path) {
+    for half in [temporary(path), path.with_extension("incoming")] {
+        let _ = fs::remove_file(half).await;
+    }
 }
 
 fn temporary(path: &Path) -> PathBuf {
@@ -97,11 +106,15 @@ pub(super) async fn write_when_wanted(host: Rc<Host>) {
                 let mut shard = host.shard.borrow_mut();
                 shard.stats.checkpoints += 1;
                 shard.stats.checkpoint_at_s = runtime::time::unix_ms() / 1000;
+                drop(shard);
+                host.checkpointed.notify_all();
                 tracing::info!(shard = number, bytes, "checkpoint written");
             }
             Ok(None) => host.checkpoint.notify_one(),
             Err(error) => {
                 tracing::error!(shard = number, %error, path = %path.display(), "cannot write a checkpoint: the log goes on growing");
+                host.checkpoints_failed.set(host.checkpoints_failed.get() + 1);
+                host.checkpointed.notify_all();
                 let _ = fs::remove_file(temporary(&path)).await;
                 runtime::time::sleep(RETRY).await;
                 host.checkpoint.notify_one();
@@ -110,13 +123,15 @@ pub(super) async fn write_when_wanted(host: Rc<Host>) {
     }
 }
 
-/// Writes a checkpoint; gives its size, or `None` if all keys were deleted at once meanwhile.
+/// Writes a checkpoint; gives its size, or `None` if all keys were deleted, taken back or replaced at once meanwhile.
 async fn write(host: &Rc<Host>, path: &Path) -> io::Result<Option<u64>> {
     let new = temporary(path);
     let file = File::open(&new, &OpenOptions::new().write(true).create(true).truncate(true)).await?;
     let log_bytes = host.log_bytes.get();
-    host.log_written.set(host.log.stats().bytes);
+    host.log_written.set(host.replicas().stats().bytes);
     between_batches(host).await;
+    // Entries of the log's own count too.
+    host.shard.borrow_mut().replayed(host.applied());
     let (mut writer, head) = Writer::new(&host.shard.borrow(), host.group.0);
     let mut offset = head.len() as u64;
     let mut synced = 0;
@@ -141,20 +156,32 @@ async fn write(host: &Rc<Host>, path: &Path) -> io::Result<Option<u64>> {
     file.sync_all().await?;
     drop(file);
     // What a chunk holds must be sure to stay.
-    host.log.wait_committed(host.group, Index(writer.last())).await.map_err(io::Error::other)?;
+    while host.shard.borrow().applied() < writer.last() && !writer.is_void(&host.shard.borrow()) {
+        host.settled.notified().await;
+    }
+    let within = host.file.enter().await;
+    if writer.is_void(&host.shard.borrow()) {
+        return Ok(None);
+    }
     fs::rename(&new, path).await?;
-    host.log.truncate(host.group, Index(writer.started()));
+    host.saved.set(Some(writer.started()));
+    drop(within);
+    host.replicas().truncate(host.group, Index(writer.started()));
     host.log_bytes.set(host.log_bytes.get().saturating_sub(log_bytes));
     Ok(Some(offset + bytes))
 }
 
-/// Returns at a moment when the open batch is empty.
+/// Returns at a moment when the open batch is empty, and all keys are of the same entry.
 async fn between_batches(host: &Host) {
     loop {
         runtime::turn_end().await;
         host.propose_all().await;
-        if host.shard.borrow().batch().is_none() {
+        if host.shard.borrow().batch().is_some() {
+            continue;
+        }
+        if !host.is_patchy() {
             return;
         }
+        host.settled.notified().await;
     }
 }

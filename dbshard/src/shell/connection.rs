@@ -1,7 +1,8 @@
 //! One connection's bytes: received, cut into requests, executed in order, answered in order.
 //!
 //! What always holds: nothing more is executed while [`OUTPUT_PAUSE_BYTES`] of replies wait, so that a peer that does not
-//! read stops itself; what waits for a commit leaves with that commit; a reply that rests on a lost write is never sent.
+//! read stops itself; what waits for a commit leaves with that commit; a reply that rests on a lost write is never sent, nor one
+//! that was made while another replica may have led.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -88,6 +89,8 @@ struct Serving<'a> {
     parser: Parser,
     output: Output,
     input: Input,
+    /// There are replies that the shard gave without being sure that it led.
+    unconfirmed: bool,
     /// Replies of more than [`OUTPUT_PAUSE_BYTES`] on their way to the peer.
     leaving: Share,
 }
@@ -107,7 +110,8 @@ pub(super) async fn serve(
     let input = Input { bytes: Vec::new(), share: Share::of(&host.request_bytes) };
     let output = Output::new(host.config.output_bytes_max);
     let leaving = Share::of(&host.reply_bytes);
-    let mut serving = Serving { stream, host, session, parser: Parser::new(limits), output, input, leaving };
+    let parser = Parser::new(limits);
+    let mut serving = Serving { stream, host, session, parser, output, input, unconfirmed: false, leaving };
     let mut stopped = Stopped::Hungry;
     let mut ended = false;
     loop {
@@ -163,6 +167,12 @@ enum Received {
 impl Serving<'_> {
     /// Sends what may leave; `false` when a reply is lost or too long, and the peer must be told nothing more.
     async fn send(&mut self) -> io::Result<bool> {
+        if self.unconfirmed {
+            if !self.host.confirm().await {
+                return Ok(false);
+            }
+            self.unconfirmed = false;
+        }
         let committed = self.host.shard.borrow().committed_sequence();
         if self.stream.send_queue_bytes() > 0 && self.output.has_ready(committed) {
             self.flush().await?;
@@ -332,6 +342,10 @@ impl Serving<'_> {
         };
         if wrote {
             host.written.notify_one();
+        }
+        // Asked afterwards, so that a process that was stopped meanwhile is noticed.
+        if taken > 0 && host.shard.borrow().leads() && !host.is_current() {
+            self.unconfirmed = true;
         }
         (taken, stopped)
     }

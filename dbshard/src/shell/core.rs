@@ -2,16 +2,20 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use replog::{GroupId, Log};
+use futures_util::future::{Either, select};
+use replog::{GroupId, Index, Members, NodeCore, NodeId, Replicas, StateMachine};
 use runtime::net::{Address, BoundListener, Listener, Stream};
 
 use super::host::{Connection, Host};
+use super::machine::Machine;
 use super::{checkpoint, connection, folder};
+use crate::core::checkpoint::Reader;
 use crate::core::session::Session;
 use crate::core::shard::{Settings, Shard};
 use crate::core::topology::Topology;
@@ -24,8 +28,10 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 /// What a core is started with.
 pub(super) struct Start {
     pub(super) config: Config,
-    /// The log streams that this core has, out of so many.
-    pub(super) streams: Vec<usize>,
+    /// This node.
+    pub(super) node: NodeId,
+    /// The log streams that this core has, each with its part of the node, out of so many.
+    pub(super) streams: Vec<(usize, NodeCore)>,
     pub(super) streams_in_all: usize,
     pub(super) shards: Vec<ShardStart>,
     pub(super) topology: Arc<Topology>,
@@ -48,43 +54,49 @@ fn group_of(shard: usize) -> GroupId {
 
 /// Serves until the stop is requested, the connections are closed and the log too.
 pub(super) async fn serve(start: Start) -> Result<(), Error> {
-    let Start { config, streams, streams_in_all, shards, topology, service, loading } = start;
-    let (request_bytes, reply_bytes) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
-    let (mut hosts, mut logs, mut acceptors) = (Vec::new(), Vec::new(), Vec::new());
+    let Start { config, node, streams, streams_in_all, shards, topology, service, loading } = start;
+    let shares = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+    let (mut hosts, mut logs, mut listeners) = (Vec::new(), Vec::new(), Vec::new());
     let mut shards_by_stream: BTreeMap<usize, Vec<ShardStart>> = BTreeMap::new();
     for shard in shards {
         shards_by_stream.entry(shard.number % streams_in_all).or_default().push(shard);
     }
-    let mut ready = Vec::new();
-    for stream in streams {
-        let shards = shards_by_stream.remove(&stream).unwrap_or_default();
-        let (log, recovered) = recover(&config, &topology, stream, &shards).await?;
-        for (shard, start) in recovered.into_iter().zip(shards) {
-            ready.push((log.clone(), shard, start));
+    for (stream, part) in streams {
+        let mut replicas = Vec::new();
+        for shard in shards_by_stream.remove(&stream).unwrap_or_default() {
+            let host = load(&config, &topology, &shard, node, shares.clone(), service.stop().clone()).await?;
+            replicas.push(host.clone());
+            hosts.push(host);
+            listeners.push((shard.number, shard.listener));
         }
-        logs.push(log);
+        logs.push(recover(&config, stream, part, &replicas).await?);
     }
-    for (log, (shard, log_bytes), start) in ready {
-        let group = group_of(start.number);
-        let shares = (Rc::clone(&request_bytes), Rc::clone(&reply_bytes));
-        let host = Host::new(shard, &config, log, group, shares, start.figures);
-        host.log_bytes.set(log_bytes);
-        let failed =
-            |source| Error::Listen { address: topology.nodes[start.number].port.to_string(), source };
-        let listener = start.listener.open().map_err(failed)?;
-        acceptors.push(runtime::spawn(accept(listener, Rc::clone(&host))));
-        acceptors.push(runtime::spawn(Rc::clone(&host).tick()));
-        acceptors.push(runtime::spawn(Rc::clone(&host).retry_writes()));
-        acceptors.push(runtime::spawn(checkpoint::write_when_wanted(Rc::clone(&host))));
-        runtime::spawn(Rc::clone(&host).propose_each_turn());
-        hosts.push(host);
+    let mut tasks = Vec::new();
+    for host in &hosts {
+        tasks.push(runtime::spawn(Rc::clone(host).tick()));
+        tasks.push(runtime::spawn(Rc::clone(host).retry_writes()));
+        tasks.push(runtime::spawn(checkpoint::write_when_wanted(Rc::clone(host))));
+        runtime::spawn(Rc::clone(host).propose_each_turn());
+    }
+    let stop = service.stop().clone();
+    let complete = async {
+        for host in &hosts {
+            host.complete().await;
+        }
+    };
+    if let Either::Left(_) = select(pin!(complete), pin!(stop.requested())).await {
+        for ((number, listener), host) in listeners.into_iter().zip(&hosts) {
+            let failed = |source| Error::Listen { address: topology.nodes[number].port.to_string(), source };
+            let listener = listener.open().map_err(failed)?;
+            tasks.push(runtime::spawn(accept(listener, Rc::clone(host))));
+        }
     }
     if loading.fetch_sub(1, Ordering::AcqRel) == 1 {
         service.ready();
     }
     service.stop().requested().await;
-    for acceptor in acceptors {
-        acceptor.abort();
+    for task in tasks {
+        task.abort();
     }
     let limit = Duration::from_millis(config.drain_ms);
     for host in &hosts {
@@ -108,83 +120,75 @@ pub(super) async fn serve(start: Start) -> Result<(), Error> {
     for log in logs {
         log.close().await?;
     }
-    Ok(())
+    match hosts.iter().find_map(|host| host.take_failure()) {
+        Some(failure) => Err(failure),
+        None => Ok(()),
+    }
 }
 
-/// Opens a log stream and rebuilds its shards; gives each with the bytes of log that were replayed.
-async fn recover(
+/// A shard's replica as its checkpoint has it.
+async fn load(
     config: &Config,
     topology: &Arc<Topology>,
-    stream: usize,
-    starts: &[ShardStart],
-) -> Result<(Log, Vec<(Shard, u64)>), Error> {
-    let mut loaded = Vec::new();
-    for start in starts {
-        let make = |seed: Option<u64>| {
-            let seed = seed.unwrap_or_else(|| {
-                let mut bytes = [0; 8];
-                runtime::random_bytes(&mut bytes);
-                u64::from_le_bytes(bytes)
-            });
-            Shard::new(Arc::clone(topology), start.number, settings(config), seed, runtime::time::unix_ms())
-        };
-        let path = folder::checkpoint(&config.data, start.number);
-        let (shard, saved) = checkpoint::load(&path, start.number, group_of(start.number).0, make).await?;
-        loaded.push((shard, saved, 0));
+    start: &ShardStart,
+    node: NodeId,
+    shares: (Rc<Cell<usize>>, Rc<Cell<usize>>),
+    stop: ops::Stop,
+) -> Result<Rc<Host>, Error> {
+    let mut seed = [0; 8];
+    runtime::random_bytes(&mut seed);
+    let seed = u64::from_le_bytes(seed);
+    let now_ms = runtime::time::unix_ms();
+    let mut shard = Shard::new(Arc::clone(topology), start.number, settings(config), seed, now_ms);
+    let (path, group) = (folder::checkpoint(&config.data, start.number), group_of(start.number));
+    checkpoint::sweep(&path).await;
+    let loaded = checkpoint::load(&path, start.number, group.0, shard.keyspace().slots()).await?;
+    let (mut saved, mut reader) = (None, Reader::default());
+    if let Some(loaded) = loaded {
+        reader = loaded.reader;
+        saved = Some(reader.started());
+        shard.replace(loaded.keyspace, reader.started());
     }
+    let host = Host::new(shard, config, (node, group), shares, Arc::clone(&start.figures), stop);
+    host.saved.set(saved);
+    host.loaded.replace(reader);
+    Ok(host)
+}
+
+/// Opens a log stream and brings its shards up to date.
+async fn recover(
+    config: &Config,
+    stream: usize,
+    part: NodeCore,
+    hosts: &[Rc<Host>],
+) -> Result<Replicas, Error> {
     let mut options = replog::Options::new(folder::stream(&config.data, stream));
     options.segment_bytes = config.wal_segment_bytes;
-    let mut failed = None;
-    let replay = |group: GroupId, index: replog::Index, entry: bytes::Bytes| {
-        let found = starts.iter().position(|start| group_of(start.number) == group);
-        let Some((shard, saved, bytes)) =
-            found.and_then(|at| loaded.get_mut(at)).filter(|_| failed.is_none())
-        else {
-            return;
-        };
-        let (first, started) = (index.0, shard.last_index().max(saved.started()));
-        if first > started + 1 {
-            failed = Some(Error::Gap { shard: shard.number, first, saved: started });
-            return;
-        }
-        *bytes += entry.len() as u64;
-        if index.0 > saved.started() {
-            let replayed = shard.replay(index.0, &entry, |keyspace, key| saved.has(keyspace, key, index.0));
-            if replayed.is_err() {
-                failed = Some(Error::Unreadable {
-                    shard: shard.number,
-                    what: format!("entry {index} of the log"),
-                });
-            }
-        }
+    let host_of = |group| hosts.iter().find(|host| host.group == group);
+    let make = |group| -> Box<dyn StateMachine> {
+        let host = host_of(group).expect("a folder keeps its shards, each in its stream");
+        Box::new(Machine(Rc::clone(host)))
     };
-    let log = Log::open_with(options, replay).await?;
-    if let Some(error) = failed {
-        return Err(error);
-    }
-    let mut shards = Vec::new();
-    for (mut shard, saved, bytes) in loaded {
-        let group = group_of(shard.number);
-        // Ahead of its log, as after a repair that gave up the log's end.
-        if saved.last() > log.last(group).0 {
-            tracing::warn!(
-                shard = shard.number,
-                checkpoint = saved.last(),
-                log = log.last(group).0,
-                "the log ends before its checkpoint: what was written after that is gone"
-            );
-            log.truncate(group, replog::Index(saved.last()));
+    let replicas = Replicas::open(part, options, make).await?;
+    for host in hosts {
+        let members = Members::voters([host.node]);
+        replicas.found(host.group, members, Box::new(Machine(Rc::clone(host))))?;
+        let _ = host.replicas.set(replicas.clone());
+        if let Some(failure) = host.take_failure() {
+            return Err(failure);
         }
-        shard.replayed(saved.last().max(log.last(group).0));
+        if let Some(saved) = host.saved.get() {
+            replicas.truncate(host.group, Index(saved));
+        }
+        let shard = host.shard.borrow();
         tracing::info!(
             shard = shard.number,
             keys = shard.keyspace().len(),
-            log_bytes = bytes,
+            log_bytes = host.log_bytes.get(),
             "shard recovered"
         );
-        shards.push((shard, bytes));
     }
-    Ok((log, shards))
+    Ok(replicas)
 }
 
 fn settings(config: &Config) -> Settings {

@@ -1,7 +1,7 @@
 //! The data folder: whose it is, and how it was made.
 //!
-//! `node.toml` says what can't change: the number of shards and of log streams, and the shards' ids. Beside it lie `wal/0`,
-//! `wal/1`, … (one log stream each) and `checkpoints/shard-N`. One process at a time.
+//! `node.toml` says what can't change: the cluster's number and the node's in it, the number of shards and of log streams, and
+//! the shards' ids. Beside it lie `wal/0`, `wal/1`, … (one log stream each) and `checkpoints/shard-N`. One process at a time.
 
 use std::path::{Path, PathBuf};
 
@@ -11,13 +11,17 @@ use serde::{Deserialize, Serialize};
 use crate::{Config, Error};
 
 /// The version of the folder's layout and of all formats in it.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What `node.toml` holds.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NodeFile {
     format: u32,
+    /// The cluster's number, below 2^63.
+    pub(super) cluster: u64,
+    /// This node's number in it, from 1.
+    pub(super) node: u64,
     /// How many shards share the slots.
     shards: usize,
     /// How many log streams there are.
@@ -74,15 +78,15 @@ pub(super) async fn open(config: &Config) -> Result<Folder, Error> {
 fn read(config: &Config, path: &Path, bytes: &[u8]) -> Result<NodeFile, Error> {
     let refuse = |why: String| Error::Node { path: path.to_owned(), why };
     let text = String::from_utf8_lossy(bytes);
-    let node: NodeFile =
-        ops::config::parse(&text, &path.display().to_string()).map_err(|error| refuse(error.to_string()))?;
-    if node.format != FORMAT {
+    let format = text.lines().find_map(|line| line.strip_prefix("format = "));
+    if let Some(format) = format.filter(|format| *format != FORMAT.to_string()) {
         return Err(refuse(format!(
-            "the folder has format {}, and this program reads format {FORMAT}: use the program that wrote it, or an empty \
-             folder",
-            node.format
+            "the folder has format {format}, and this program reads format {FORMAT}: use the program that wrote it, or an \
+             empty folder"
         )));
     }
+    let node: NodeFile =
+        ops::config::parse(&text, &path.display().to_string()).map_err(|error| refuse(error.to_string()))?;
     if node.shards != config.shards {
         return Err(refuse(format!(
             "the folder was made for {} shards, and `shards` is {}: set it back, or use an empty folder",
@@ -96,6 +100,7 @@ fn read(config: &Config, path: &Path, bytes: &[u8]) -> Result<NodeFile, Error> {
         )));
     }
     let sound = node.streams > 0
+        && node.node > 0
         && node.ids.len() == node.shards
         && node.ids.iter().all(|id| id.len() == 40 && id.bytes().all(|byte| byte.is_ascii_hexdigit()));
     if !sound {
@@ -124,5 +129,14 @@ async fn make(config: &Config, path: &Path) -> Result<NodeFile, Error> {
         0 => runtime::cores().min(config.shards),
         streams => streams.min(config.shards),
     };
-    Ok(NodeFile { format: FORMAT, shards: config.shards, streams, ids: ids.collect() })
+    let mut cluster = [0; 8];
+    runtime::random_bytes(&mut cluster);
+    Ok(NodeFile {
+        format: FORMAT,
+        cluster: u64::from_le_bytes(cluster) >> 1,
+        node: 1,
+        shards: config.shards,
+        streams,
+        ids: ids.collect(),
+    })
 }

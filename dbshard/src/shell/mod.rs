@@ -1,18 +1,21 @@
 //! Sockets and files: binds, reads the data folder, starts a core per thread, stops them.
 //!
 //! What always holds: nothing here decides about a request. A shard lives on one core, with its listener, its connections
-//! and its group of the core's log. A connection is accepted only once the shard has all its keys.
+//! and its group of one of the core's logs. A connection is accepted only once the shard has all its keys.
 
 mod checkpoint;
 mod connection;
 mod core;
 mod folder;
 mod host;
+mod machine;
+mod turnstile;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use replog::{NodeCore, NodeId, NodeOptions};
 use runtime::net::{self, Address, BoundListener, ListenOptions};
 
 use crate::core::topology::{Node, Topology, slots_of};
@@ -91,10 +94,17 @@ impl Server {
 
         let streams = folder.node.streams;
         let cores = runtime::cores().min(streams);
+        let node = NodeOptions::new(NodeId(folder.node.node), folder.node.cluster);
+        let mut parts: Vec<Option<NodeCore>> =
+            NodeCore::bind(&node, streams)?.into_iter().map(Some).collect();
         let mut starts: Vec<core::Start> = (0..cores)
             .map(|core| core::Start {
                 config: self.config.clone(),
-                streams: (0..streams).filter(|stream| stream % cores == core).collect(),
+                node: node.node,
+                streams: (core..streams)
+                    .step_by(cores)
+                    .filter_map(|stream| Some((stream, parts[stream].take()?)))
+                    .collect(),
                 streams_in_all: streams,
                 shards: Vec::new(),
                 topology: Arc::clone(&topology),

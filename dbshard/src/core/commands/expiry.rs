@@ -239,7 +239,7 @@ mod tests {
         let mut later = Console::new();
         later.now_ms += 1_000_000;
         for (index, entry) in log.iter().enumerate() {
-            later.shard.replay(index as u64 + 1, entry, |_, _| false).expect("readable");
+            later.shard.commit(index as u64 + 1, entry, |_, _| false).expect("readable");
         }
         later.now_ms -= 999_920;
         later.script("GET k -> ab\nGET gone -> y\nPTTL k -> (20)");

@@ -250,10 +250,16 @@ impl Group {
         Ok(())
     }
 
+    /// Whether a read need not wait for the word of a quorum. `now` is asked for where a lease decides.
+    pub(super) fn reads_now(&self, now: impl FnOnce() -> Duration) -> bool {
+        self.check_leads().is_ok()
+            && self.raw.raft.commit_to_current_term()
+            && (self.members().is_alone(self.settings.node) || self.lease.holds(now()))
+    }
+
     pub(super) fn read(&mut self, now: Duration) -> Result<Read, Refused> {
         self.check_leads()?;
-        let alone = self.members().is_alone(self.settings.node);
-        if self.raw.raft.commit_to_current_term() && (alone || self.lease.holds(now)) {
+        if self.reads_now(|| now) {
             return Ok(Read::At(self.committed()));
         }
         self.wake();

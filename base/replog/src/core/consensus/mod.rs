@@ -337,6 +337,11 @@ impl Consensus {
         self.leading(group, |member| member.read(now))
     }
 
+    /// Whether a read need not wait for the word of a quorum.
+    pub(crate) fn reads_now(&self, group: GroupId, now: impl FnOnce() -> Duration) -> bool {
+        self.groups.get(&group).is_some_and(|member| member.reads_now(now))
+    }
+
     fn leading<T>(
         &mut self,
         group: GroupId,

@@ -39,7 +39,9 @@ pub trait StateMachine {
     /// What it has made durable itself it reports with [`Replicas::truncate`](crate::Replicas::truncate).
     fn apply(&mut self, index: Index, entry: &Bytes);
 
-    /// The node's role has changed. Whoever does not lead any more drops what it has begun and not seen applied.
+    /// The node's role has changed. Whoever does not lead any more drops what it has begun and not seen applied: it is told so
+    /// before [`apply`](StateMachine::apply) gives it what another leader has put in the place of that. Some of what it drops
+    /// may be applied all the same.
     fn role(&mut self, role: Role) {
         let _ = role;
     }

@@ -352,6 +352,13 @@ impl Replicas {
         Ok(index)
     }
 
+    /// Whether [`read`](Replicas::read) would let a read pass at once, as far as leadership is concerned: this node decides
+    /// alone, or holds its lease. A leader that has shown everything up to its election may read first and ask then, in one
+    /// go; it has read everything that was answered before the read began, though the process was stopped in between.
+    pub fn reads_now(&self, group: GroupId) -> bool {
+        self.shared.consensus.borrow().reads_now(group, time::boot_clock)
+    }
+
     /// Waits until the group's state machine has applied everything up to `index`.
     pub async fn applied(&self, group: GroupId, index: Index) {
         let waits = {

@@ -74,11 +74,21 @@ fn take(shared: &Rc<Shared>) {
         for (group, since, members) in batch.members {
             shared.log.with_stream(|stream| stream.set_members(group, since, members));
         }
+        // Whoever leads no more takes back what it has begun before it sees what others have put in its place; whoever
+        // leads from now on has seen everything before.
+        let (serving, others): (Vec<_>, Vec<_>) = batch.roles.into_iter().partition(|(_, role)| role.serves);
+        for (group, role) in &others {
+            shared.tell_role(*group, *role);
+        }
         for committed in batch.committed {
             shared.apply(committed);
         }
-        for (group, role) in batch.roles {
-            shared.role_changed(group, role);
+        for (group, role) in &serving {
+            shared.tell_role(*group, *role);
+        }
+        for (group, role) in others.into_iter().chain(serving) {
+            // What was proposed in an earlier term, or in this one before it was lost.
+            shared.give_up_waiting(group, |term| !role.leads || term != role.term);
         }
         for (group, ticket, index) in batch.reads {
             shared.answer_reads(group, ticket, || Ok(index));
@@ -252,7 +262,7 @@ impl Shared {
         woken.into_values().flatten().for_each(|setter| setter.set(()));
     }
 
-    fn role_changed(&self, id: GroupId, role: consensus::Role) {
+    fn tell_role(&self, id: GroupId, role: consensus::Role) {
         let told = Role { term: role.term, leader: role.leader, leads: role.serves };
         let machine = {
             let mut groups = self.groups.borrow_mut();
@@ -261,8 +271,6 @@ impl Shared {
             group.machine.clone()
         };
         machine.borrow_mut().role(told);
-        // What was proposed in an earlier term, or in this one before it was lost.
-        self.give_up_waiting(id, |term| !role.leads || term != role.term);
     }
 
     fn answer_reads(&self, group: GroupId, ticket: ReadTicket, answer: impl Fn() -> Result<Index, Error>) {
