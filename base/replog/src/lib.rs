@@ -29,7 +29,6 @@
 //! - payloads placed outside of the stream; entries of up to 16 MiB and a little travel inside;
 //! - TLS between peers: they are to be on a network of their own, as a node's number is believed;
 //! - a bound on the memory of all groups of a core together (each has its own), and bytes of frames sent without a copy;
-//! - a group that leaves a node for good: its records stay in the log, and its state machine's files with their owner;
 //! - resuming a snapshot after the *receiver* has restarted: it begins anew.
 //!
 //! The map: [`limits`] holds every bound; `core` decides (formats, recovery, batches, which segments are needed; consensus;
@@ -67,7 +66,7 @@ pub use ids::{GroupId, Index, NodeId, Term};
 pub use recovered::Recovered;
 pub use shell::log::{Log, Options, Stats};
 pub use shell::node::{
-    Answer, GroupStats, Mutual, NodeCore, NodeOptions, Pending, Proposal, Question, Replicas, Role,
-    SnapshotSink, SnapshotSource, StateMachine, ask,
+    Answer, Figures, GroupStats, Latency, Mutual, NodeCore, NodeOptions, PeerFigures, Pending, Proposal,
+    Question, Replicas, Role, SnapshotSink, SnapshotSource, StateMachine, ask,
 };
 pub use shell::repair::{Repair, repair};

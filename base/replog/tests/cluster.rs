@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use replog::{
-    Change, Error, GroupId, Index, Members, NodeCore, NodeId, NodeOptions, Pending, Replicas, Role,
+    Change, Error, Figures, GroupId, Index, Members, NodeCore, NodeId, NodeOptions, Pending, Replicas, Role,
     SnapshotSink, SnapshotSource, StateMachine,
 };
 use runtime::net::Address;
@@ -129,10 +129,13 @@ enum Ask {
     /// The registers as they are.
     Look(mpsc::Sender<(Registers, u32)>),
     Role(mpsc::Sender<Role>),
+    Figures(mpsc::Sender<Figures>),
     Change(Vec<Change>, mpsc::Sender<Result<(), Error>>),
     Transfer(NodeId, mpsc::Sender<Result<(), Error>>),
     Save(mpsc::Sender<()>),
     Peer(NodeId, Address),
+    /// Leaves the group with all that it has of it, and makes room for it once more.
+    Rejoin(mpsc::Sender<()>),
     /// Writes and reads without end, from several tasks.
     Load(Arc<Mutex<Answered>>),
     /// Ends without a word, as a killed process does.
@@ -235,7 +238,7 @@ impl Site {
         let (asks, inbox) = mailbox(1000);
         let main = move || async move {
             let machine = Machine::open(&dir);
-            let (state, restored) = (machine.state.clone(), machine.restored.clone());
+            let (mut state, mut restored) = (machine.state.clone(), machine.restored.clone());
             let mut machine = Some(Box::new(machine) as Box<dyn StateMachine>);
             let file = dir.join("registers");
             let log = small(&dir.join("wal"));
@@ -253,6 +256,14 @@ impl Site {
                         Ask::Die => return,
                         Ask::Close => return replicas.close().await.expect("closed"),
                         Ask::Peer(node, address) => replicas.set_peer(node, address),
+                        Ask::Rejoin(to) => {
+                            replicas.forget(GROUP).await.expect("forgotten");
+                            let _ = std::fs::remove_file(&file);
+                            let machine = Machine::open(&dir);
+                            (state, restored) = (machine.state.clone(), machine.restored.clone());
+                            replicas.join(GROUP, Box::new(machine)).expect("joined");
+                            let _ = to.send(());
+                        }
                         Ask::Load(answered) => {
                             for number in 0..8 {
                                 // Each start has writers of its own, as some of an earlier one may still be applied.
@@ -260,6 +271,7 @@ impl Site {
                                 runtime::spawn(load(replicas.clone(), state.clone(), key, answered.clone()));
                             }
                         }
+                        Ask::Figures(to) => drop(to.send(replicas.figures())),
                         Ask::Role(to) => drop(to.send(replicas.role(GROUP))),
                         Ask::Look(to) => drop(to.send((state.borrow().clone(), *restored.borrow()))),
                         other => {
@@ -530,6 +542,46 @@ fn failover() {
     }
     times.sort_unstable();
     println!("ms: least {}, middle {}, most {}", times[0], times[times.len() / 2], times[times.len() - 1]);
+}
+
+#[test]
+fn who_has_left_may_come_back() {
+    let mut site = Site::found(3);
+    let last = site.put("a", "1");
+    let follower = *site.nodes.keys().find(|id| **id != site.leader()).expect("a follower");
+    site.caught_up(follower, last);
+    let change = |site: &Site, change: Change| {
+        until(|| site.nodes.values().find_map(|node| node.get(|to| Ask::Change(vec![change], to)).ok()));
+    };
+    change(&site, Change::Out(NodeId(follower)));
+    site.nodes[&follower].get(Ask::Rejoin);
+    site.put("b", "2");
+    assert_eq!(site.nodes[&follower].get(Ask::Look).0, Registers::default(), "it is not told any more");
+
+    change(&site, Change::Voter(NodeId(follower)));
+    let last = site.put("c", "3");
+    let (registers, restored) = site.caught_up(follower, last);
+    assert_eq!((registers.values.len(), restored), (3, 1), "all of it, by a snapshot");
+
+    let leader = site.leader();
+    let (leads, follows) = (site.nodes[&leader].get(Ask::Figures), site.nodes[&follower].get(Ask::Figures));
+    assert_eq!((leads.groups, leads.led, follows.led, follows.leaderless), (1, 1, 0, 0));
+    assert!(leads.elections_won >= 1 && leads.commits.count >= 1, "{leads:?}");
+    assert_eq!(follows.snapshots_received, 1);
+    let sent: u64 = site.nodes.values().map(|node| node.get(Ask::Figures).snapshots_sent).sum();
+    assert_eq!(sent, 1);
+    let peer = leads.peers[&NodeId(follower)];
+    assert!(peer.connected == 1 && peer.sent_bytes > 0, "{peer:?}");
+    until(|| (site.nodes[&leader].get(Ask::Figures).peers[&NodeId(follower)].lag_max == 0).then_some(()));
+
+    // The third is needed for a majority now.
+    let other = *site.nodes.keys().find(|id| **id != follower).expect("another");
+    site.stop(other, Ask::Die);
+    let last = site.put("d", "4");
+    site.stop(follower, Ask::Die);
+    site.start(follower, None);
+    assert_eq!(site.caught_up(follower, last).0.values.len(), 4);
+    site.put("e", "5");
 }
 
 #[test]

@@ -31,6 +31,7 @@ const GROUP: u8 = 3;
 const HARD_STATE: u8 = 4;
 const MEMBERS: u8 = 5;
 const RESTORED: u8 = 6;
+const FORGOTTEN: u8 = 7;
 
 /// Bytes of a group's state behind its head, its members aside.
 const GROUP_BYTES: usize = 48;
@@ -50,6 +51,8 @@ pub(crate) enum Record {
     Members { group: GroupId, since: Index, members: Members },
     /// The group begins anew behind here, with these members: none of its entries is needed.
     Restored { group: GroupId, at: Index, term: Term, members: Members },
+    /// This node has left the group: nothing that was said of it before is true any more.
+    Forgotten { group: GroupId },
 }
 
 /// What a log knows of a group beside its entries.
@@ -81,7 +84,7 @@ impl Record {
         RECORD_HEAD_BYTES
             + match self {
                 Record::Entry { bytes, .. } => bytes.len(),
-                Record::Truncated { .. } => 0,
+                Record::Truncated { .. } | Record::Forgotten { .. } => 0,
                 Record::Group { state, .. } => return state.record_bytes(),
                 Record::HardState { .. } => 8,
                 Record::Members { members, .. } | Record::Restored { members, .. } => members_bytes(members),
@@ -224,6 +227,7 @@ fn parts(record: &Record) -> ([u8; RECORD_HEAD_BYTES], &[u8], Vec<u8>) {
             members.encode(&mut tail);
             (RESTORED, group, *at, *term)
         }
+        Record::Forgotten { group } => (FORGOTTEN, group, Index(0), Term(0)),
     };
     let mut head = [0; RECORD_HEAD_BYTES];
     (head[0], head[1]) = (kind, flavour);
@@ -332,6 +336,7 @@ fn record(head: &[u8], bytes: Bytes) -> Option<Record> {
             Record::HardState { group, state: HardState { term, vote, commit: index } }
         }
         (MEMBERS, _) => Record::Members { group, since: index, members: members(&bytes)? },
+        (FORGOTTEN, 0) => Record::Forgotten { group },
         (RESTORED, _) => Record::Restored { group, at: index, term, members: members(&bytes)? },
         _ => return None,
     })
@@ -385,7 +390,7 @@ mod tests {
         let hard_state = Record::HardState { group, state: hard_state };
         let restored = Record::Restored { group, at: Index(3), term: Term(2), members: members.clone() };
         let members = Record::Members { group, since: Index(3), members };
-        round_trip(&[hard_state, members, restored], &[1]);
+        round_trip(&[Record::Forgotten { group }, hard_state, members, restored], &[1]);
         let truncated = Record::Truncated { group: GroupId(4), through: Index(1 << 60), term: Term(1) };
         round_trip(&[state, truncated, entry(10), entry(0)], &[1]);
     }

@@ -1,5 +1,5 @@
 //! The log of replicated groups against the disk that loses power: entries with terms, ends that are overwritten, hard
-//! states, members, truncations, new beginnings from snapshots.
+//! states, members, truncations, new beginnings from snapshots, groups that are left.
 //!
 //! What comes back is what was there at some moment not before the last that was acknowledged; what is said to be
 //! committed is; votes stand.
@@ -29,6 +29,8 @@ struct Model {
     hard_states: Vec<(Ticket, HardState)>,
     /// The place of each entry that was appended.
     appended: Vec<(Ticket, Index)>,
+    /// There was nothing of it when it was found.
+    fresh: bool,
 }
 
 impl Model {
@@ -40,6 +42,11 @@ impl Model {
         self.logs.push((ticket, self.last(), self.entries.clone()));
     }
 
+    /// Whether nothing ever happened in it.
+    fn is_untouched(&self) -> bool {
+        self.fresh && self.logs.len() + self.hard_states.len() + self.members.len() == 3
+    }
+
     /// After a crash: what was found is what is.
     fn found(state: &GroupState, entries: BTreeMap<Index, Entry>) -> Model {
         let mut model = Model {
@@ -47,6 +54,7 @@ impl Model {
             entries,
             hard_state: state.state.hard_state,
             members: vec![state.state.members.clone()],
+            fresh: *state == GroupState::default(),
             ..Model::default()
         };
         model.hard_states.push((Ticket::default(), model.hard_state));
@@ -62,6 +70,9 @@ struct World {
     in_flight: Option<(Batch, Vec<u8>)>,
     models: BTreeMap<GroupId, Model>,
     acknowledged: Ticket,
+    /// Groups that are being left: when that is known to be durable, and what they were.
+    forgetting: BTreeMap<GroupId, (Ticket, Model)>,
+    forgotten: u64,
     overwritten: u64,
     restored: u64,
 }
@@ -79,6 +90,8 @@ impl World {
                 .map(|group| (GroupId(group), Model::found(&GroupState::default(), BTreeMap::new())))
                 .collect(),
             acknowledged: Ticket::default(),
+            forgetting: BTreeMap::new(),
+            forgotten: 0,
             overwritten: 0,
             restored: 0,
         }
@@ -86,7 +99,8 @@ impl World {
 
     fn live(&mut self, steps: usize) {
         for _ in 0..steps {
-            match self.rng.below(16) {
+            match self.rng.below(17) {
+                16 if self.rng.one_in(12) => self.forget(),
                 0..=5 => self.append(),
                 6 => self.promise(),
                 7 => self.change_members(),
@@ -98,12 +112,23 @@ impl World {
         }
     }
 
-    fn group(&mut self) -> GroupId {
-        GroupId(1 + self.rng.draw() % 3)
+    /// A group; none that is being left, as it does not begin anew before it is gone.
+    fn group(&mut self) -> Option<GroupId> {
+        let group = GroupId(1 + self.rng.draw() % 3);
+        (!self.forgetting.contains_key(&group)).then_some(group)
+    }
+
+    fn forget(&mut self) {
+        let Some(group) = self.group() else { return };
+        let ticket = self.stream.forget(group);
+        let mut model = Model::found(&GroupState::default(), BTreeMap::new());
+        std::mem::swap(self.models.get_mut(&group).expect("known"), &mut model);
+        self.forgetting.insert(group, (ticket, model));
+        self.forgotten += 1;
     }
 
     fn append(&mut self) {
-        let group = self.group();
+        let Some(group) = self.group() else { return };
         let len = if self.rng.one_in(10) { self.rng.below(30_000) } else { self.rng.below(300) };
         if self.stream.place_for(len).is_err() {
             return;
@@ -136,7 +161,7 @@ impl World {
     }
 
     fn promise(&mut self) {
-        let group = self.group();
+        let Some(group) = self.group() else { return };
         let model = self.models.get_mut(&group).expect("known");
         let term = model.entries.values().next_back().map_or(model.truncated.1, |entry| entry.term);
         let hard_state = &mut model.hard_state;
@@ -152,7 +177,7 @@ impl World {
     }
 
     fn change_members(&mut self) {
-        let group = self.group();
+        let Some(group) = self.group() else { return };
         let durable = self.durable(group);
         let model = self.models.get_mut(&group).expect("known");
         let newest = model.members.last().map_or(Index(0), |(since, _)| *since);
@@ -170,7 +195,7 @@ impl World {
     }
 
     fn truncate(&mut self) {
-        let group = self.group();
+        let Some(group) = self.group() else { return };
         let durable = self.durable(group);
         let model = self.models.get_mut(&group).expect("known");
         let most = model.hard_state.commit.min(durable);
@@ -185,7 +210,7 @@ impl World {
     }
 
     fn restore(&mut self) {
-        let group = self.group();
+        let Some(group) = self.group() else { return };
         let model = self.models.get_mut(&group).expect("known");
         let from = model.hard_state.commit.max(model.truncated.0);
         let at = Index(from.0 + 1 + self.rng.draw() % 10);
@@ -232,6 +257,7 @@ impl World {
         let through = self.stream.written().through;
         assert!(through >= self.acknowledged);
         self.acknowledged = through;
+        self.forgetting.retain(|_, (ticket, _)| *ticket > through);
         while let Some(generation) = self.stream.give_up() {
             let file = self.disk.segments.remove(&generation).expect("it was there");
             self.disk.spare.push(file);
@@ -254,7 +280,13 @@ impl World {
         for group in self.models.keys().copied().collect::<Vec<_>>() {
             let state = found.groups.get(&group).cloned().unwrap_or_default();
             let entries = entries.get(&group).cloned().unwrap_or_default();
-            self.check(group, &state, &entries);
+            match self.forgetting.remove(&group) {
+                // Not gone yet, so it is as it was.
+                Some((_, before)) if found.groups.contains_key(&group) => {
+                    self.check(&before, group, &state, &entries);
+                }
+                _ => self.check(&self.models[&group], group, &state, &entries),
+            }
             self.models.insert(group, Model::found(&state, entries));
         }
         self.acknowledged = Ticket::default();
@@ -264,8 +296,11 @@ impl World {
     fn entries(&self, found: &Found) -> BTreeMap<GroupId, BTreeMap<Index, Entry>> {
         let mut entries: BTreeMap<GroupId, BTreeMap<Index, Entry>> = BTreeMap::new();
         for record in self.disk.records(found) {
+            if let Record::Forgotten { group } = record {
+                entries.remove(&group);
+            }
             let Record::Entry { group, index, term, kind, bytes } = record else { continue };
-            let state = &found.groups[&group];
+            let Some(state) = found.groups.get(&group) else { continue };
             let known = entries.entry(group).or_default();
             let next = known.keys().next_back().map_or(state.truncated(), |last| *last).next();
             if index == next && index <= state.last && state.terms.at(index) == Some(term) {
@@ -279,8 +314,10 @@ impl World {
         entries
     }
 
-    fn check(&self, group: GroupId, state: &GroupState, entries: &BTreeMap<Index, Entry>) {
-        let model = &self.models[&group];
+    fn check(&self, model: &Model, group: GroupId, state: &GroupState, entries: &BTreeMap<Index, Entry>) {
+        if model.is_untouched() {
+            assert_eq!(*state, GroupState::default(), "group {group} was left, and comes back");
+        }
         let floor = model.logs.iter().rposition(|(ticket, ..)| *ticket <= self.acknowledged).unwrap_or(0);
         let matches = |(_, last, log): &(Ticket, Index, BTreeMap<Index, Entry>)| {
             let mut behind = log.clone();
@@ -337,7 +374,7 @@ impl World {
 
 #[test]
 fn what_a_member_has_said_survives_any_crash() {
-    let (mut overwritten, mut restored, mut rolled) = (0, 0, 0);
+    let (mut overwritten, mut restored, mut forgotten, mut rolled) = (0, 0, 0, 0);
     for seed in 0..60 {
         let mut world = World::new(seed);
         for _ in 0..10 {
@@ -347,8 +384,10 @@ fn what_a_member_has_said_survives_any_crash() {
         }
         overwritten += world.overwritten;
         restored += world.restored;
+        forgotten += world.forgotten;
         rolled += world.stream.active_generation();
         assert!(world.stream.segments() < 60);
     }
-    assert!(overwritten > 500 && restored > 100 && rolled > 100, "{overwritten} {restored} {rolled}");
+    let counts = [overwritten, restored, forgotten, u64::from(rolled)];
+    assert!(overwritten > 300 && counts.iter().all(|count| *count > 100), "{counts:?}");
 }

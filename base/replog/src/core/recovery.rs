@@ -121,6 +121,9 @@ pub(crate) struct Found {
     /// The size of each segment file.
     pub(crate) segment_bytes: u64,
     pub(crate) groups: BTreeMap<GroupId, GroupState>,
+    /// Groups that this node has left, and in which batch; each may have begun anew since. What lies in front of it is of
+    /// an earlier life.
+    pub(crate) forgotten: BTreeMap<GroupId, Position>,
     /// Oldest first; the last is the one to go on writing.
     pub(crate) segments: Vec<Held>,
     /// Segments behind the last, made ready and not used yet.
@@ -150,6 +153,7 @@ pub(crate) struct Damage {
 pub(crate) struct Recovery {
     log: Option<(u64, u64)>,
     groups: BTreeMap<GroupId, GroupState>,
+    forgotten: BTreeMap<GroupId, Position>,
     done: Vec<Segment>,
     current: Option<(Scan, Segment)>,
     sealed: bool,
@@ -200,8 +204,13 @@ impl Recovery {
         if self.stopped {
             return;
         }
+        let at = Position { generation: segment.held.generation, block: batch.block };
+        let forgets = |record: &Record| match record {
+            Record::Forgotten { group } => Some((*group, at)),
+            _ => None,
+        };
+        self.forgotten.extend(batch.records.iter().filter_map(forgets));
         if let Err(what) = apply(&batch, &mut self.groups, &mut segment.held, &mut self.done) {
-            let at = Position { generation: segment.held.generation, block: batch.block };
             segment.contradiction = Some(Damage { at, what, whole_until: at });
             self.stopped = true;
         }
@@ -259,6 +268,7 @@ impl Recovery {
             log,
             segment_bytes,
             groups: self.groups,
+            forgotten: self.forgotten,
             prepared,
             durable,
             torn,
@@ -379,12 +389,21 @@ fn apply(
                 let state = groups.entry(*group).or_default();
                 state.restore(*at, *term);
                 state.state.members = (*at, members.clone());
-                for segment in earlier.iter_mut() {
-                    segment.held.last_of.remove(group);
-                }
-                held.last_of.remove(group);
+                needs_nothing(*group, held, earlier);
+            }
+            Record::Forgotten { group } => {
+                groups.remove(group);
+                needs_nothing(*group, held, earlier);
             }
         }
     }
     Ok(())
+}
+
+/// No entry of the group keeps a segment any more.
+fn needs_nothing(group: GroupId, held: &mut Held, earlier: &mut [Segment]) {
+    for segment in earlier {
+        segment.held.last_of.remove(&group);
+    }
+    held.last_of.remove(&group);
 }

@@ -5,7 +5,8 @@
 //! - a block is given out once: never written again after it was durable;
 //! - entries and hard states are in the log in the order of the calls, and each group's indexes have no gaps; what is
 //!   known of a group beside them (truncations, members) goes in front of them;
-//! - a segment is given up only when truncations that cover all its entries are durable, oldest segment first.
+//! - a segment is given up only when truncations that cover all its entries are durable, or that their groups were left,
+//!   oldest segment first.
 //!
 //! The calling contract: [`next_step`](Stream::next_step) says what to do; after `Write`, the bytes go to the disk
 //! and then [`written`](Stream::written) is called; after `Roll`, a segment is made ready and
@@ -95,6 +96,8 @@ pub(crate) struct Stream {
     commits: BTreeMap<GroupId, HardState>,
     /// How many groups are replicated.
     replicated: usize,
+    /// How many were left, and no batch says so yet.
+    forgotten: usize,
     sealed: bool,
     next: Next,
 }
@@ -132,6 +135,8 @@ struct News {
     members: bool,
     /// It begins anew: takes the place of both.
     restored: bool,
+    /// This node has left it. All else is of a later life.
+    forgotten: bool,
 }
 
 #[derive(Debug, Default)]
@@ -143,6 +148,7 @@ struct Flight {
     hard_states: BTreeMap<GroupId, HardState>,
     truncations: Vec<(GroupId, Index)>,
     restored: Vec<(GroupId, Index)>,
+    forgotten: Vec<GroupId>,
     seal: bool,
 }
 
@@ -195,6 +201,7 @@ impl Stream {
             news_bytes: 0,
             commits: BTreeMap::new(),
             replicated,
+            forgotten: 0,
             sealed,
             next: Next::Making,
         }
@@ -264,21 +271,47 @@ impl Stream {
             (state.last, state.committed) = (snapshot.index, snapshot.index);
             state.state.truncated = (snapshot.index, snapshot.term);
             state.state.members = (snapshot.index, snapshot.members.clone());
-            *news = News { restored: true, ..News::default() };
+            *news = News { restored: true, forgotten: news.forgotten, ..News::default() };
         });
         if let Some(flight) = &mut self.flight {
             flight.spans.remove(&group);
         }
-        let of_group = |record: &Record| matches!(record, Record::Entry { group: of, .. } if *of == group);
+        self.drop_waiting(|record| matches!(record, Record::Entry { group: of, .. } if *of == group));
+        self.next_ticket()
+    }
+
+    /// This node leaves the group: nothing of it is needed any more. What waits of it is dropped. Its place is free once
+    /// that is durable.
+    pub(crate) fn forget(&mut self, group: GroupId) -> Ticket {
+        let before = self.news_bytes_of(group);
+        let known = self.groups.remove(&group);
+        self.replicated -= usize::from(known.is_some_and(|state| state.is_replicated()));
+        let news = self.news.insert(group, News { forgotten: true, ..News::default() });
+        self.forgotten += usize::from(!news.is_some_and(|news| news.forgotten));
+        self.news_bytes = self.news_bytes - before + self.news_bytes_of(group);
+        self.commits.remove(&group);
+        if let Some(flight) = &mut self.flight {
+            flight.spans.remove(&group);
+            flight.hard_states.remove(&group);
+            flight.truncations.retain(|(of, _)| *of != group);
+            flight.restored.retain(|(of, _)| *of != group);
+        }
+        self.drop_waiting(|record| match record {
+            Record::Entry { group: of, .. } | Record::HardState { group: of, .. } => *of == group,
+            _ => false,
+        });
+        self.next_ticket()
+    }
+
+    fn drop_waiting(&mut self, drops: impl Fn(&Record) -> bool) {
         let mut dropped = 0;
         self.queue.retain(|(_, record)| {
-            let drops = of_group(record);
+            let drops = drops(record);
             dropped += if drops { record.encoded_len() } else { 0 };
             !drops
         });
         self.queued_bytes -= dropped;
         self.proposed_bytes -= dropped;
-        self.next_ticket()
     }
 
     fn push(&mut self, record: Record) -> Ticket {
@@ -299,7 +332,7 @@ impl Stream {
     pub(crate) fn knows(&self, group: GroupId) -> bool {
         let max = usize::try_from(self.segment_bytes() / 8).unwrap_or(usize::MAX);
         self.groups.contains_key(&group)
-            || (self.groups.len() < self.groups_max() && self.groups_bytes() <= max)
+            || (self.groups.len() + self.forgotten < self.groups_max() && self.groups_bytes() <= max)
     }
 
     /// Whether an entry of this many bytes would be taken now. What is taken has a place on the disk, so that a full disk
@@ -421,10 +454,9 @@ impl Stream {
     pub(crate) fn next_step(&mut self, seal: bool) -> Option<Step> {
         assert!(self.flight.is_none(), "one batch at a time");
         let first = self.queue.front().map(|(_, record)| record.encoded_len());
-        // A group that begins anew is waited for.
-        let restored =
-            self.news.iter().find(|(_, news)| news.restored).map(|(group, _)| self.news_bytes_of(*group));
-        if let Some(first) = first.or(restored) {
+        // A group that begins anew is waited for, and one that ends.
+        let awaited = self.news.iter().find(|(_, news)| news.restored || news.forgotten);
+        if let Some(first) = first.or_else(|| awaited.map(|(group, _)| self.news_bytes_of(*group))) {
             let left = self.blocks_left_for_entries();
             if batch::blocks_for(self.checkpoint_bytes() + first) > left {
                 return Some(Step::Roll);
@@ -452,6 +484,11 @@ impl Stream {
         self.durable = Position { generation: active.generation, block: active.end };
         self.sealed = flight.seal;
         self.proposed_bytes -= flight.entry_bytes;
+        for group in &flight.forgotten {
+            for segment in &mut self.segments {
+                segment.last_of.remove(group);
+            }
+        }
         for (group, at) in &flight.restored {
             for segment in &mut self.segments {
                 segment.last_of.remove(group);
@@ -471,7 +508,7 @@ impl Stream {
             let active = self.segments.back_mut().expect("there is always a current segment");
             active.last_of.insert(*group, span.last);
         }
-        let mut votes = false;
+        let mut votes = !flight.forgotten.is_empty();
         for (group, new) in flight.hard_states {
             let old = &mut self.groups.entry(group).or_default().state.hard_state;
             votes |= (old.term, old.vote) != (new.term, new.vote);
@@ -565,7 +602,8 @@ impl Stream {
     /// Bytes that the state of all groups takes, one more that may come with a proposal among them.
     fn groups_bytes(&self) -> usize {
         let plain = self.groups.len() - self.replicated;
-        plain * PLAIN_GROUP_BYTES + (self.replicated + 1) * GROUP_BYTES_MAX
+        let forgotten = self.forgotten * RECORD_HEAD_BYTES;
+        plain * PLAIN_GROUP_BYTES + (self.replicated + 1) * GROUP_BYTES_MAX + forgotten
     }
 
     /// Changes what is known of a group beside its entries, and has it written.
@@ -583,12 +621,14 @@ impl Stream {
     }
 
     fn news_records(&self, group: GroupId) -> Vec<Record> {
-        let (Some(news), Some(Group { state, .. })) = (self.news.get(&group), self.groups.get(&group)) else {
-            return Vec::new();
-        };
+        let mut records = Vec::new();
+        let Some(news) = self.news.get(&group) else { return records };
+        if news.forgotten {
+            records.push(Record::Forgotten { group });
+        }
+        let Some(Group { state, .. }) = self.groups.get(&group) else { return records };
         let (through, term) = state.truncated;
         let (since, members) = &state.members;
-        let mut records = Vec::new();
         if news.restored {
             records.push(Record::Restored { group, at: through, term, members: members.clone() });
         }
@@ -616,6 +656,10 @@ impl Stream {
             let bytes: usize = new.iter().map(Record::encoded_len).sum();
             if !fits(body_bytes + bytes) {
                 break;
+            }
+            if news.forgotten {
+                flight.forgotten.push(group);
+                self.forgotten -= 1;
             }
             let through = self.truncated(group);
             if news.restored {
@@ -670,7 +714,11 @@ impl Stream {
     /// The state of all groups, with which a segment begins, and with it all truncations and members.
     fn checkpoint(&mut self, records: &mut Vec<Record>, flight: &mut Flight) {
         let news = std::mem::take(&mut self.news);
-        self.news_bytes = 0;
+        (self.news_bytes, self.forgotten) = (0, 0);
+        for (group, _) in news.iter().filter(|(_, news)| news.forgotten) {
+            records.push(Record::Forgotten { group: *group });
+            flight.forgotten.push(*group);
+        }
         for (group, Group { committed, state, .. }) in &self.groups {
             if committed.0 == 0
                 && state.hard_state == HardState::default()

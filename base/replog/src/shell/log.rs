@@ -190,6 +190,11 @@ impl Log {
         changed
     }
 
+    /// Whether it takes anything.
+    pub(crate) fn is_open(&self) -> bool {
+        self.handle.shared.life.get() == Life::Open
+    }
+
     /// Whether an entry of `bytes` would be taken now, beside `waiting` bytes of others that are not queued yet.
     ///
     /// # Errors

@@ -72,7 +72,7 @@ pub(super) async fn open(
         let current = folder.prepare(&header).await.map_err(Error::io("make a segment in", &folder.dir))?;
         let mut stream = Stream::new(log, segment_bytes);
         let mut groups = BTreeMap::new();
-        keep_votes(&folder, recorded, log, &mut groups, &mut stream).await?;
+        keep_votes(&folder, recorded, log, &mut groups, &BTreeMap::new(), &mut stream).await?;
         return Ok(Opened {
             folder,
             lock,
@@ -97,7 +97,7 @@ pub(super) async fn open(
     let current = resume(&folder, &found).await?;
     hand_out(&folder, &found, each).await?;
     let mut stream = Stream::recovered(&found);
-    keep_votes(&folder, recorded, log, &mut found.groups, &mut stream).await?;
+    keep_votes(&folder, recorded, log, &mut found.groups, &found.forgotten, &mut stream).await?;
     let next = match found.prepared.first() {
         Some(generation) => Some(segment(&folder, *generation).await?),
         // Soon needed; if there is no room for it, the writer says so and tries again.
@@ -113,16 +113,21 @@ pub(super) async fn open(
     Ok(Opened { folder, lock, stream, current, next, segment_bytes, groups: found.groups, cut: listing.cut })
 }
 
-/// Brings both copies of terms and votes together: what the log had, in `groups`, and the file, `recorded`.
+/// Brings both copies of terms and votes together: what the log had, in `groups`, and the file, `recorded`. What that has of
+/// groups that were `forgotten` goes: a crash has come between that they were left and that their votes went.
 async fn keep_votes(
     folder: &Folder,
     recorded: Option<Votes>,
     log: u64,
     groups: &mut BTreeMap<GroupId, GroupState>,
+    forgotten: &BTreeMap<GroupId, Position>,
     stream: &mut Stream,
 ) -> Result<(), Error> {
     let ours = recorded.filter(|votes| votes.log == log);
     for (group, recorded) in ours.iter().flat_map(|votes| &votes.votes) {
+        if forgotten.contains_key(group) && !groups.contains_key(group) {
+            continue;
+        }
         let known = groups.entry(*group).or_default();
         let in_log = (known.state.hard_state.term, known.state.hard_state.vote);
         let Some((term, vote)) = votes::merge(in_log, *recorded) else {
@@ -257,7 +262,8 @@ pub(super) async fn zero(file: &File, from: u32, to: u32) -> io::Result<()> {
 }
 
 /// Reads the log once more and gives each entry that is still needed to `each`, those of a group in order. What was
-/// overwritten is passed over: an entry's index and term say which it is.
+/// overwritten is passed over: an entry's index and term say which it is. So is what lies in front of where its group was
+/// forgotten.
 async fn hand_out(
     folder: &Folder,
     found: &Found,
@@ -273,8 +279,11 @@ async fn hand_out(
         let file = folder.open(&path, false).await.map_err(Error::io("open", &path))?;
         let mut scan = scan(found, held);
         read_blocks(&file, 1, held.end, |block| {
-            for record in scan.feed(block).into_iter().flat_map(|batch| batch.records) {
+            let Some(batch) = scan.feed(block) else { return };
+            let at = Position { generation: held.generation, block: batch.block };
+            for record in batch.records {
                 if let Record::Entry { group, index, term, kind, bytes } = record
+                    && found.forgotten.get(&group).is_none_or(|forgotten| *forgotten <= at)
                     && let (Some(state), Some(next)) = (found.groups.get(&group), next.get_mut(&group))
                     && index == *next
                     && index <= state.last
@@ -310,7 +319,12 @@ fn scan(found: &Found, held: &Held) -> Scan {
 }
 
 /// Gives blocks `from` to `to` (not included) to `each`, one by one.
-async fn read_blocks(file: &File, from: u32, to: u32, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+pub(super) async fn read_blocks(
+    file: &File,
+    from: u32,
+    to: u32,
+    mut each: impl FnMut(&[u8]),
+) -> io::Result<()> {
     let mut buffer = AlignedBuf::zeroed(READ_BYTES);
     let mut block = from;
     while block < to {

@@ -637,6 +637,22 @@ impl World {
         }
     }
 
+    /// Changes the members of the group, through a node that leads it all the time, and waits until that is over.
+    fn change(&mut self, leader: usize, changes: &[Change]) {
+        let mut changed = false;
+        for _ in 0..100 * TICK {
+            let consensus = self.nodes[leader].consensus.as_mut().expect("up");
+            changed = changed || consensus.change(GROUP, changes).is_ok();
+            self.step();
+            let consensus = self.nodes[leader].consensus.as_ref().expect("up");
+            let over = !consensus.members(GROUP).expect("there").is_joint();
+            if changed && over && consensus.committed(GROUP) == consensus.last(GROUP) {
+                return;
+            }
+        }
+        panic!("{changes:?} is never over: {:?}", self.roles());
+    }
+
     fn cut_both_ways(&mut self, a: usize, b: usize) {
         let (a, b) = (self.nodes[a].id, self.nodes[b].id);
         self.cut.extend([(a, b), (b, a)]);
@@ -810,6 +826,41 @@ fn a_node_that_was_repaired_votes_only_once_it_has_everything() {
         world.until_replaced(first, false);
     }
     assert!(regained > 10, "{regained}");
+}
+
+#[test]
+fn who_has_forgotten_a_group_is_no_vote_for_those_that_were_left_behind() {
+    for seed in 0..20 {
+        let (mut world, leader, [near, far]) = calm(seed);
+        let ids = world.nodes.iter().map(|node| node.id).collect::<Vec<_>>();
+        (0..ids.len()).filter(|at| *at != far).for_each(|at| world.cut_both_ways(at, far));
+        // The far one hears nothing of this: the group moves away from both.
+        world.change(leader, &[Change::Learner(ids[3]), Change::Learner(ids[4])]);
+        let moved = [3, 4].map(|at| Change::Voter(ids[at]));
+        world.change(leader, &[&moved[..], &[Change::Out(ids[near]), Change::Out(ids[far])]].concat());
+        while !world.nodes[near].flight.is_empty() {
+            world.step();
+        }
+        let now = world.now;
+        let node = &mut world.nodes[near];
+        node.disks.insert(GROUP, Disk::default());
+        node.machines.insert(GROUP, Machine::default());
+        let clock = node.clock(now);
+        let consensus = node.consensus.as_mut().expect("up");
+        consensus.stop(GROUP);
+        consensus.start(GROUP, &Start::default(), clock);
+        // Both together were a majority once.
+        world.cut.clear();
+        [leader, 3, 4].into_iter().for_each(|at| world.cut_both_ways(at, far));
+        for _ in 0..100 * TICK {
+            world.step();
+            let role = world.nodes[far].consensus.as_ref().expect("up").role(GROUP).expect("there");
+            assert!(!role.leads, "seed {seed}: a second leader");
+        }
+        world.change(leader, &[Change::Learner(ids[near])]);
+        world.change(leader, &[Change::Voter(ids[near])]);
+        assert!(world.nodes[near].machines[&GROUP].applied.0 > 1, "seed {seed}: it follows again");
+    }
 }
 
 #[test]

@@ -150,6 +150,14 @@ impl Group {
         Index(self.raw.raft.raft_log.last_index() + self.proposed.len() as u64)
     }
 
+    /// How many entries each other member is behind. None, where this one does not lead.
+    pub(super) fn lags(&self) -> Vec<(NodeId, u64)> {
+        let raft = &self.raw.raft;
+        let last = raft.raft_log.last_index();
+        let others = raft.prs().iter().filter(|(id, _)| self.is_leader() && **id != self.settings.node.0);
+        others.map(|(id, progress)| (NodeId(*id), last.saturating_sub(progress.matched))).collect()
+    }
+
     fn is_leader(&self) -> bool {
         self.raw.raft.state == StateRole::Leader
     }
@@ -226,6 +234,14 @@ impl Group {
         let mut nodes: Vec<u64> = change.changes.iter().map(|change| change.node_id).collect();
         nodes.sort_unstable();
         let twice = nodes.windows(2).any(|pair| pair[0] == pair[1]);
+        let begun = |node: u64| self.raw.raft.prs().get(node).is_some_and(|progress| progress.matched > 0);
+        let not_ready = |change: &Change| match change {
+            Change::Voter(node) if !self.members().voters.contains(node) && !begun(node.0) => Some(*node),
+            _ => None,
+        };
+        if let Some(node) = changes.iter().find_map(not_ready) {
+            return Err(Refused::NotReady(node));
+        }
         if twice || nodes.contains(&0) || self.members().all().len() + changes.len() > limits::MEMBERS_MAX {
             return Err(Refused::Senseless(format!("at most {} members, each once", limits::MEMBERS_MAX)));
         }
@@ -300,12 +316,17 @@ impl Group {
                 return;
             }
             MessageType::MsgRequestVote | MessageType::MsgRequestPreVote | MessageType::MsgTimeoutNow
-                if self.voiceless =>
+                if self.voiceless || self.members() == &Members::default() =>
             {
+                // One that knows no members yet may have been one before, and have forgotten what it had promised.
                 return;
             }
             MessageType::MsgAppend if raft.term >= term => self.shown = (Term(raft.term), Index(raft.commit)),
             MessageType::MsgHeartbeat if raft.term >= term && raft.commit > self.last().0 => {
+                if self.members() == &Members::default() {
+                    // It has acknowledged nothing yet: this is meant for an earlier life here, and was still under way.
+                    return;
+                }
                 let (last, reckoned) = (self.last(), Index(raft.commit));
                 self.fault = Some(Fault::Lost { from, last, reckoned });
                 return;

@@ -142,6 +142,8 @@ pub(crate) enum Refused {
     Full,
     /// Another change of members is not finished.
     ChangePending,
+    /// Who is to be a voter has nothing of the group yet, and could not vote: it is to be a learner first.
+    NotReady(NodeId),
     /// It can't be done, whenever.
     Senseless(String),
     /// The group has stopped: see [`Fault`].
@@ -261,6 +263,13 @@ impl Consensus {
         self.touch(id);
     }
 
+    /// Leaves a group, as if it had never been here.
+    pub(crate) fn stop(&mut self, id: GroupId) {
+        self.groups.remove(&id);
+        self.touched.remove(&id);
+        self.awake.remove(&id);
+    }
+
     #[cfg(test)]
     pub(crate) fn role(&self, group: GroupId) -> Option<Role> {
         self.groups.get(&group).map(Group::role)
@@ -297,6 +306,11 @@ impl Consensus {
     /// The last entry, proposals among them.
     pub(crate) fn last(&self, group: GroupId) -> Index {
         self.groups.get(&group).map(Group::last).unwrap_or_default()
+    }
+
+    /// How many entries each other member of the group is behind this node, which leads it.
+    pub(crate) fn lags(&self, group: GroupId) -> Vec<(NodeId, u64)> {
+        self.groups.get(&group).map(Group::lags).unwrap_or_default()
     }
 
     /// How many groups are quiet.

@@ -36,6 +36,10 @@ impl Routes {
         self.groups.write().unwrap_or_else(PoisonError::into_inner).insert(group, core);
     }
 
+    pub(super) fn remove(&self, group: GroupId) {
+        self.groups.write().unwrap_or_else(PoisonError::into_inner).remove(&group);
+    }
+
     /// Hands items to their cores. Those of unknown groups, and those for a full inbox, are dropped, as the network might.
     fn hand_over(&self, from: NodeId, items: Vec<(GroupId, Item)>) {
         let mut apart: BTreeMap<usize, Vec<(GroupId, Item)>> = BTreeMap::new();

@@ -8,11 +8,12 @@
 //! they promise is durable; state machines are called in order, and never while anything here is borrowed, so they may
 //! call back.
 //!
-//! The map: [`link`] is a connection, [`peer`] sends, [`accept`] receives, [`turn`] does what consensus asks for, [`snapshots`] moves snapshots,
-//! [`machine`] is what an owner implements, [`recovering`] reads the log, [`options`] sets all up, [`questions`] is a way
-//! for who belongs to no group to ask.
+//! The map: [`link`] is a connection, [`peer`] sends, [`accept`] receives, [`turn`] does what consensus asks for, [`snapshots`] moves
+//! snapshots, [`machine`] is what an owner implements, [`figures`] what it may publish, [`recovering`] reads the log, [`options`] sets
+//! all up, [`questions`] is a way for who belongs to no group to ask.
 
 mod accept;
+mod figures;
 mod link;
 mod machine;
 mod options;
@@ -27,7 +28,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use runtime::JoinHandle;
@@ -36,6 +37,8 @@ use runtime::sync::{MailReceiver, MailSender, Notify};
 use runtime::time;
 
 use self::accept::{Door, Inbound, Routes};
+use self::figures::Counters;
+pub use self::figures::{Figures, Latency, PeerFigures};
 pub use self::link::Mutual;
 pub use self::machine::{Pending, Role, SnapshotSink, SnapshotSource, StateMachine};
 pub use self::options::{NodeCore, NodeOptions};
@@ -69,6 +72,7 @@ struct Shared {
     boot: u64,
     stream: u32,
     core: usize,
+    tick: Duration,
     election_timeout: Duration,
     alive_every: Duration,
     log: Log,
@@ -84,9 +88,15 @@ struct Shared {
     on_the_way_bytes: Cell<usize>,
     reads: RefCell<BTreeMap<(GroupId, ReadTicket), Vec<Outcome>>>,
     leaving: RefCell<BTreeMap<(GroupId, NodeId), Rc<Leaving>>>,
+    /// Groups that were left, until that is durable, and who waits for it.
+    forgetting: RefCell<BTreeMap<GroupId, Forgetting>>,
+    counters: Counters,
     work: Notify,
     tasks: RefCell<Vec<JoinHandle<()>>>,
 }
+
+/// When it is durable that a group was left, and who waits for that.
+type Forgetting = (Ticket, Vec<Setter<Result<(), Error>>>);
 
 /// Tells what became of a proposal, or how far a read must see.
 type Outcome = Setter<Result<Index, Error>>;
@@ -98,12 +108,14 @@ struct Group {
     /// What the machine had when the log was opened: it passes over entries up to here.
     had: Index,
     role: Role,
+    /// Consensus leads it, whether it serves already or not.
+    elected: bool,
     /// Its entries that are needed on the disk.
     backlog: Backlog,
     /// The state machine has everything up to here, which is not applied yet.
     to_truncate: Option<Index>,
     /// Who waits for what it has proposed, or for an index to be applied.
-    proposals: BTreeMap<Index, Vec<(Term, Outcome)>>,
+    proposals: BTreeMap<Index, Vec<(Term, Instant, Outcome)>>,
     waiting: BTreeMap<Index, Vec<Setter<()>>>,
     arriving: Option<Arriving>,
     /// The snapshot that was made last.
@@ -214,7 +226,7 @@ impl Replicas {
     ///
     /// # Errors
     /// [`Error::TooManyGroups`]; [`Error::Refused`] when this node is not among them, or its state machine has something
-    /// and it is not alone.
+    /// and it is not alone, or the group is still being [forgotten](Replicas::forget).
     pub fn found(
         &self,
         group: GroupId,
@@ -244,7 +256,7 @@ impl Replicas {
     /// sends what there is. It does nothing where the group is known.
     ///
     /// # Errors
-    /// [`Error::TooManyGroups`].
+    /// [`Error::TooManyGroups`]; [`Error::Refused`] while the group is still being [forgotten](Replicas::forget).
     pub fn join(&self, group: GroupId, machine: Box<dyn StateMachine>) -> Result<(), Error> {
         if self.admit(group)? {
             let start = consensus::Start::default();
@@ -253,9 +265,33 @@ impl Replicas {
         Ok(())
     }
 
+    /// Leaves a group for good: its log, votes and members go, and its state machine is dropped. From the call on nothing of
+    /// it is answered; what is given back resolves when that is durable: whatever happens then, the group does not come
+    /// back by itself, and it has no place in the log any more. It does nothing where the group is not known.
+    ///
+    /// This is for a group that is deleted everywhere, or that this node does not belong to any more
+    /// ([`Change::Out`]): a member that forgets while it is one has lost what it has promised. The node may
+    /// [join](Replicas::join) the group again. The state machine's files are its owner's.
+    ///
+    /// # Errors
+    /// [`Error::Closed`]: it is not known whether the group comes back at the next start.
+    pub fn forget(&self, group: GroupId) -> impl Future<Output = Result<(), Error>> + use<> {
+        let outcome = self.shared.forget(group);
+        async move {
+            match outcome {
+                Some(outcome) => outcome.await,
+                None => Ok(()),
+            }
+        }
+    }
+
     fn admit(&self, group: GroupId) -> Result<bool, Error> {
         if self.shared.groups.borrow().contains_key(&group) {
             return Ok(false);
+        }
+        if self.shared.forgetting.borrow().contains_key(&group) {
+            let why = "this node is still leaving it: wait for that first".to_owned();
+            return Err(Error::Refused { group, why });
         }
         match self.shared.log.with_stream(|stream| stream.knows(group)) {
             true => Ok(true),
@@ -349,7 +385,10 @@ impl Replicas {
             }
         };
         self.applied(group, index).await;
-        Ok(index)
+        match shared.groups.borrow().contains_key(&group) {
+            true => Ok(index),
+            false => Err(Error::Unknown { group }),
+        }
     }
 
     /// Whether [`read`](Replicas::read) would let a read pass at once, as far as leadership is concerned: this node decides
@@ -359,7 +398,7 @@ impl Replicas {
         self.shared.consensus.borrow().reads_now(group, time::boot_clock)
     }
 
-    /// Waits until the group's state machine has applied everything up to `index`.
+    /// Waits until the group's state machine has applied everything up to `index`, or the group is not here.
     pub async fn applied(&self, group: GroupId, index: Index) {
         let waits = {
             let mut groups = self.shared.groups.borrow_mut();
@@ -394,12 +433,39 @@ impl Replicas {
 
     /// Changes the group's members, all at once or not at all. It resolves when the change is in force here.
     ///
+    /// Who is to be a voter and is no member yet becomes a learner first, and a voter once it has begun to follow, so that
+    /// the group never waits for the vote of a node that has nothing of it. Where such a node is not there that lasts for
+    /// ever; when this is dropped then, the learner stays.
+    ///
     /// # Errors
     /// Those of [`Replicas::propose`] and [`Proposal::applied`]; [`Error::Refused`] while another change is not finished.
     pub async fn change(&self, group: GroupId, changes: &[Change]) -> Result<(), Error> {
-        let changed = self.shared.consensus.borrow_mut().change(group, changes);
-        let (index, term) = changed.map_err(|refused| self.shared.refused(group, refused))?;
-        self.shared.proposal(group, index, term).applied().await.map(drop)
+        let members = self.members(group).unwrap_or_default();
+        let newcomer = |change: &Change| match change {
+            Change::Voter(node) if !members.contains(*node) => Some(Change::Learner(*node)),
+            _ => None,
+        };
+        let newcomers: Vec<Change> = changes.iter().filter_map(newcomer).collect();
+        if !newcomers.is_empty() {
+            self.change_now(group, &newcomers, false).await?.applied().await?;
+        }
+        self.change_now(group, changes, !newcomers.is_empty()).await?.applied().await.map(drop)
+    }
+
+    /// Proposes a change of members as soon as all that are to be voters have begun to follow.
+    /// `follows`: there may still be another half of a change to wait for.
+    async fn change_now(&self, group: GroupId, changes: &[Change], follows: bool) -> Result<Proposal, Error> {
+        let shared = &self.shared;
+        loop {
+            let changed = shared.consensus.borrow_mut().change(group, changes);
+            match changed {
+                Ok((index, term)) => return Ok(shared.proposal(group, index, term)),
+                Err(Refused::NotReady(_)) => {}
+                Err(Refused::ChangePending) if follows => {}
+                Err(refused) => return Err(shared.refused(group, refused)),
+            }
+            time::sleep(shared.tick).await;
+        }
     }
 
     /// Hands the group's leadership to another voter. It takes an election timeout at most, or does not come about.
@@ -458,7 +524,12 @@ impl Replicas {
         self.shared.tasks.take().into_iter().for_each(JoinHandle::abort);
         let groups: Vec<GroupId> = self.shared.groups.borrow().keys().copied().collect();
         groups.into_iter().for_each(|group| self.shared.give_up_waiting(group, |_| true));
-        self.shared.log.close().await
+        let closed = self.shared.log.close().await;
+        let forgetting = self.shared.forgetting.take();
+        for setter in forgetting.into_values().flat_map(|(_, setters)| setters) {
+            setter.set(Err(Error::Closed));
+        }
+        closed
     }
 }
 
@@ -483,6 +554,7 @@ impl Shared {
             boot,
             stream: core as u32,
             core,
+            tick: options.tick,
             election_timeout: options.tick * options.election_ticks,
             alive_every: options.tick * options.heartbeat_ticks,
             log,
@@ -495,6 +567,8 @@ impl Shared {
             on_the_way_bytes: Cell::new(0),
             reads: RefCell::default(),
             leaving: RefCell::default(),
+            forgetting: RefCell::default(),
+            counters: Counters::default(),
             work: Notify::new(),
             tasks: RefCell::default(),
         }
@@ -527,6 +601,7 @@ impl Shared {
             machine: Rc::new(RefCell::new(machine)),
             applied: start.applied,
             role: Role::default(),
+            elected: false,
             backlog,
             to_truncate: None,
             proposals: BTreeMap::new(),
@@ -539,6 +614,31 @@ impl Shared {
         self.consensus.borrow_mut().start(id, &start, time::boot_clock());
         self.routes.set(id, self.core);
         self.work.notify_one();
+    }
+
+    fn forget(&self, id: GroupId) -> Option<Once<Result<(), Error>>> {
+        let (setter, outcome) = once();
+        if let Some((_, waiting)) = self.forgetting.borrow_mut().get_mut(&id) {
+            waiting.push(setter);
+            return Some(outcome);
+        }
+        self.give_up_waiting(id, |_| true);
+        let gone = self.groups.borrow_mut().remove(&id)?;
+        self.consensus.borrow_mut().stop(id);
+        self.routes.remove(id);
+        self.leaving.borrow_mut().retain(|(group, _), _| *group != id);
+        gone.waiting.into_values().flatten().for_each(|waiting| waiting.set(()));
+        let reads: Vec<_> = self.reads.borrow().keys().filter(|(group, _)| *group == id).copied().collect();
+        for (_, ticket) in reads {
+            self.answer_reads(id, ticket, || Err(Error::Unknown { group: id }));
+        }
+        if self.log.is_open() {
+            let ticket = self.log.with_stream(|stream| stream.forget(id));
+            self.forgetting.borrow_mut().insert(id, (ticket, vec![setter]));
+        } else {
+            setter.set(Err(Error::Closed));
+        }
+        Some(outcome)
     }
 
     fn run(
@@ -573,7 +673,7 @@ impl Shared {
     fn proposal(&self, group: GroupId, index: Index, term: Term) -> Proposal {
         let (setter, outcome) = once();
         if let Some(group) = self.groups.borrow_mut().get_mut(&group) {
-            group.proposals.entry(index).or_default().push((term, setter));
+            group.proposals.entry(index).or_default().push((term, time::turn_now(), setter));
         }
         self.work.notify_one();
         Proposal { index, outcome }
@@ -587,6 +687,9 @@ impl Shared {
             Refused::Transferring => why("its leadership is being handed over: try again"),
             Refused::Full => Error::Full,
             Refused::ChangePending => why("another change of its members is not finished: try again"),
+            Refused::NotReady(node) => {
+                why(&format!("node {node} has nothing of it yet: make it a learner first"))
+            }
             Refused::Senseless(what) => why(&what),
             Refused::Faulty => why("it has stopped on this node: see the log"),
         }
@@ -597,11 +700,12 @@ impl Shared {
         let mut given_up = Vec::new();
         if let Some(group) = self.groups.borrow_mut().get_mut(&id) {
             for waiting in group.proposals.values_mut() {
-                given_up.extend(waiting.extract_if(.., |(term, _)| of_term(*term)));
+                given_up.extend(waiting.extract_if(.., |(term, ..)| of_term(*term)));
             }
             group.proposals.retain(|_, waiting| !waiting.is_empty());
         }
-        for (_, setter) in given_up {
+        for (.., setter) in given_up {
+            self.counters.proposal_lost();
             setter.set(Err(Error::Unknown { group: id }));
         }
     }

@@ -14,8 +14,8 @@ use runtime::time;
 
 use crate::core::peers::{self, HELLO_BYTES, Hello};
 use crate::limits::{FRAME_BYTES_ENOUGH, HELLO_PATIENCE, PEER_QUEUE_BYTES_MAX, RECONNECT, SEND_PATIENCE};
-use crate::shell::node::Shared;
 use crate::shell::node::link::{self, Link};
+use crate::shell::node::{PeerFigures, Shared};
 use crate::{GroupId, NodeId};
 
 pub(super) struct Peer {
@@ -28,6 +28,9 @@ pub(super) struct Peer {
     gone: Cell<bool>,
     /// Something was dropped since anybody asked.
     dropped: Cell<bool>,
+    /// How much ever was, and how many bytes were given to the network.
+    dropped_ever: Cell<u64>,
+    sent_bytes: Cell<u64>,
     work: Notify,
     /// Why the last attempt failed, so that it is said once.
     said: RefCell<String>,
@@ -43,6 +46,8 @@ impl Peer {
             connected: Cell::new(false),
             gone: Cell::new(false),
             dropped: Cell::new(false),
+            dropped_ever: Cell::new(0),
+            sent_bytes: Cell::new(0),
             work: Notify::new(),
             said: RefCell::default(),
         }
@@ -71,6 +76,7 @@ impl Peer {
     fn send(&self, write: impl FnOnce(&mut Vec<u8>)) {
         if !self.connected.get() || self.bytes.get() > PEER_QUEUE_BYTES_MAX {
             self.dropped.set(true);
+            self.dropped_ever.set(self.dropped_ever.get() + 1);
             return;
         }
         let mut frames = self.frames.borrow_mut();
@@ -84,6 +90,16 @@ impl Peer {
         self.bytes.set(self.bytes.get() + frame.len() - before);
     }
 
+    pub(super) fn figures(&self) -> PeerFigures {
+        PeerFigures {
+            connected: usize::from(self.connected.get()),
+            sent_bytes: self.sent_bytes.get(),
+            queued_bytes: self.bytes.get(),
+            dropped: self.dropped_ever.get(),
+            lag_max: 0,
+        }
+    }
+
     /// Whether something was dropped since the last call.
     pub(super) fn take_dropped(&self) -> bool {
         self.dropped.take()
@@ -92,6 +108,7 @@ impl Peer {
     fn next_frame(&self) -> Option<Vec<u8>> {
         let frame = self.frames.borrow_mut().pop_front()?;
         self.bytes.set(self.bytes.get() - peers::body_bytes(&frame));
+        self.sent_bytes.set(self.sent_bytes.get() + frame.len() as u64);
         Some(peers::finish_frame(frame))
     }
 

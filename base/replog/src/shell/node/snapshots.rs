@@ -13,9 +13,9 @@ use bytes::Bytes;
 use runtime::sync::Notify;
 use runtime::time;
 
-use super::Shared;
 use super::machine::{SnapshotSink, SnapshotSource};
 use super::peer::Peer;
+use super::{Group, Shared};
 use crate::core::consensus::{Message, Persist};
 use crate::core::peers::{Item, Piece};
 use crate::limits::{PIECE_BYTES, PIECE_PATIENCE, PIECE_TRIES, SNAPSHOTS_MAX};
@@ -88,8 +88,9 @@ pub(super) fn send(shared: &Rc<Shared>, peer: &Rc<Peer>, group: GroupId, message
     let (shared, peer) = (shared.clone(), peer.clone());
     runtime::spawn(async move {
         let arrived = transfer(&peer, group, index, &leaving, &*source, announced.into()).await;
-        if let Err(error) = &arrived {
-            tracing::warn!(%group, peer = %peer.node, %error, "a snapshot was given up");
+        match &arrived {
+            Ok(()) => shared.counters.snapshot_sent(),
+            Err(error) => tracing::warn!(%group, peer = %peer.node, %error, "a snapshot was given up"),
         }
         shared.leaving.borrow_mut().remove(&place);
         shared.consensus.borrow_mut().snapshot_sent(group, peer.node, arrived.is_ok());
@@ -220,7 +221,10 @@ fn answer(shared: &Shared, to: NodeId, group: GroupId, id: u64) {
 pub(super) fn install(shared: &Rc<Shared>, persist: Persist) {
     let (id, at) = (persist.group, persist.snapshot.as_ref().map(|snapshot| snapshot.index));
     let index = at.expect("called with a snapshot");
-    let arriving = shared.groups.borrow_mut().get_mut(&id).and_then(|group| group.arriving.take());
+    let known =
+        shared.groups.borrow_mut().get_mut(&id).map(|group| (group.machine.clone(), group.arriving.take()));
+    // It was left meanwhile.
+    let Some((machine, arriving)) = known else { return };
     let sink = arriving
         .filter(|arriving| arriving.index == index && arriving.whole)
         .and_then(|arriving| arriving.sink);
@@ -230,10 +234,13 @@ pub(super) fn install(shared: &Rc<Shared>, persist: Persist) {
         if let Err(error) = sink.install(index).await {
             stop_process("taking over a snapshot", Path::new(&format!("group {id}")), &error);
         }
-        if let Some(group) = shared.groups.borrow_mut().get_mut(&id) {
+        let same = |group: &&mut Group| Rc::ptr_eq(&group.machine, &machine);
+        match shared.groups.borrow_mut().get_mut(&id).filter(same) {
             // What it had before is not there any more.
-            (group.applied, group.had) = (index, index);
+            Some(group) => (group.applied, group.had) = (index, index),
+            None => return,
         }
+        shared.counters.snapshot_received();
         shared.wake_applied(id, index);
         shared.write(persist);
         shared.truncate_due(id);

@@ -72,6 +72,9 @@ fn take(shared: &Rc<Shared>) {
             shared.persist(persist);
         }
         for (group, since, members) in batch.members {
+            if !shared.groups.borrow().contains_key(&group) {
+                continue;
+            }
             shared.log.with_stream(|stream| stream.set_members(group, since, members));
         }
         // Whoever leads no more takes back what it has begun before it sees what others have put in its place; whoever
@@ -168,11 +171,14 @@ impl Shared {
 
     pub(super) fn write(&self, persist: Persist) {
         let Persist { group, number, urgent, hard_state, snapshot, entries } = persist;
-        if let Some(known) = self.groups.borrow_mut().get_mut(&group) {
-            if let Some(snapshot) = &snapshot {
-                known.backlog.truncate(snapshot.index.max(known.backlog.last()));
+        match self.groups.borrow_mut().get_mut(&group) {
+            Some(known) => {
+                if let Some(snapshot) = &snapshot {
+                    known.backlog.truncate(snapshot.index.max(known.backlog.last()));
+                }
+                entries.iter().for_each(|entry| known.backlog.add(entry.index, entry.bytes.len()));
             }
-            entries.iter().for_each(|entry| known.backlog.add(entry.index, entry.bytes.len()));
+            None => return,
         }
         let ticket = self.log.with_stream(|stream| {
             let mut ticket = snapshot.map(|snapshot| stream.restore(group, &snapshot));
@@ -200,6 +206,13 @@ impl Shared {
                 consensus.persisted(group, number);
             }
         }
+        drop((persisting, consensus));
+        let is_over = |(group, (ticket, _)): (&GroupId, &(Ticket, _))| (*ticket <= through).then_some(*group);
+        let over: Vec<GroupId> = self.forgetting.borrow().iter().filter_map(is_over).collect();
+        for group in over {
+            let forgotten = self.forgetting.borrow_mut().remove(&group);
+            forgotten.into_iter().flat_map(|(_, waiting)| waiting).for_each(|setter| setter.set(Ok(())));
+        }
         self.work.notify_one();
     }
 
@@ -219,8 +232,14 @@ impl Shared {
                 group.applied = index;
                 group.proposals.remove(&index)
             };
-            for (proposed, setter) in waiting.into_iter().flatten() {
-                setter.set(if proposed == term { Ok(index) } else { Err(Error::Lost { group: id, index }) });
+            for (proposed, since, setter) in waiting.into_iter().flatten() {
+                if proposed == term {
+                    self.counters.committed(time::turn_now().saturating_duration_since(since));
+                    setter.set(Ok(index));
+                } else {
+                    self.counters.proposal_lost();
+                    setter.set(Err(Error::Lost { group: id, index }));
+                }
             }
         }
         self.wake_applied(id, last);
@@ -267,13 +286,19 @@ impl Shared {
         let machine = {
             let mut groups = self.groups.borrow_mut();
             let Some(group) = groups.get_mut(&id) else { return };
-            group.role = told;
+            self.counters.role(group.role, told, role.leads && !group.elected);
+            (group.role, group.elected) = (told, role.leads);
             group.machine.clone()
         };
         machine.borrow_mut().role(told);
     }
 
-    fn answer_reads(&self, group: GroupId, ticket: ReadTicket, answer: impl Fn() -> Result<Index, Error>) {
+    pub(super) fn answer_reads(
+        &self,
+        group: GroupId,
+        ticket: ReadTicket,
+        answer: impl Fn() -> Result<Index, Error>,
+    ) {
         let waiting = self.reads.borrow_mut().remove(&(group, ticket));
         waiting.into_iter().flatten().for_each(|setter| setter.set(answer()));
     }
