@@ -45,6 +45,42 @@ pub(crate) enum Command {
     Daemon(Daemon),
     /// Reads a configuration file as its daemon would and says what is wrong with it.
     Check(Check),
+    /// Looks into the write-ahead logs of dbshard and broker, without changing anything.
+    #[command(subcommand)]
+    Wal(Wal),
+}
+
+/// `millrace wal`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Wal {
+    /// Says what lies in a log: segments, groups with their entries, terms, votes and members, and whatever is damaged.
+    ///
+    /// It works on a folder in use too; what its daemon writes meanwhile may then look damaged.
+    Inspect(Inspect),
+    /// Checks every checksum of a log. Where something is wrong it says what, in which segment at which byte, and which
+    /// entries of which groups it has hit, and ends with exit code 1.
+    ///
+    /// A torn tail is no damage: a crash leaves it, nothing of it was ever acknowledged, and the next start cuts it off.
+    /// A folder in use is refused: stop its daemon first, or verify a copy. What is corrupt comes back from the other
+    /// members of its groups, if there are any, or from a copy; --accept-loss of the daemon gives it up.
+    Verify(Verify),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// Lists every batch too, with its records.
+    #[arg(long)]
+    pub(crate) batches: bool,
+    /// The log's folder, or one above: a data folder has a log for each core (dbshard: wal/N, broker: shards/N/wal).
+    #[arg(value_name = "FOLDER")]
+    pub(crate) folder: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// The log's folder, or one above, such as a daemon's data folder.
+    #[arg(value_name = "FOLDER")]
+    pub(crate) folder: PathBuf,
 }
 
 /// `millrace up`.

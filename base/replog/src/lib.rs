@@ -64,6 +64,7 @@ pub use core::consensus::{Change, Members};
 pub use error::Error;
 pub use ids::{GroupId, Index, NodeId, Term};
 pub use recovered::Recovered;
+pub use shell::inspect::{BadBlocks, Badness, BatchReport, GroupReport, Inspection, SegmentReport, inspect};
 pub use shell::log::{Log, Options, Stats};
 pub use shell::node::{
     Answer, Figures, GroupStats, Latency, Mutual, NodeCore, NodeOptions, PeerFigures, Pending, Proposal,

@@ -314,6 +314,18 @@ pub(crate) fn decode(mut body: Bytes, records: u32) -> Option<Vec<Record>> {
     body.is_empty().then_some(decoded)
 }
 
+/// Reads the records at the front of a body that ends too early. Of the last, only a part of the bytes may be there.
+pub(crate) fn decode_front(mut body: Bytes, records: u32) -> Vec<Record> {
+    let mut decoded = Vec::new();
+    while decoded.len() < records as usize && body.len() >= RECORD_HEAD_BYTES {
+        let head = body.split_to(RECORD_HEAD_BYTES);
+        let len = (get_u32(&head, 4) as usize).min(body.len());
+        let Some(record) = record(&head, body.split_to(len)) else { break };
+        decoded.push(record);
+    }
+    decoded
+}
+
 fn record(head: &[u8], bytes: Bytes) -> Option<Record> {
     let group = GroupId(get_u64(head, 8));
     let (index, term) = (Index(get_u64(head, 16)), Term(get_u64(head, 24)));

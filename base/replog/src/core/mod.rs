@@ -5,6 +5,7 @@ pub(crate) mod batch;
 pub(crate) mod consensus;
 pub(crate) mod format;
 pub(crate) mod peers;
+pub(crate) mod reader;
 pub(crate) mod recovery;
 pub(crate) mod scan;
 pub(crate) mod stream;

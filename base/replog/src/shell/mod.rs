@@ -3,6 +3,7 @@
 mod buffers;
 mod fatal;
 mod folder;
+pub(crate) mod inspect;
 pub(crate) mod log;
 pub(crate) mod node;
 mod once;
