@@ -16,7 +16,8 @@
 //!   is measured on a clock that goes on while the host sleeps, or by asking a majority.
 //! - While one write is in flight, proposals gather; the next write takes them all. There is no timer.
 //! - Nothing damaged is passed over: opening cuts only a tail that was never wholly written, and refuses everything else
-//!   with the file, the place and what to do. [`repair`] gives up what is lost, when told to; votes survive that.
+//!   with the file, the place and what to do, save what the other members of all groups have: that is fetched from them, and
+//!   until it is there nothing is voted. [`repair`] gives up what is lost, when told to; votes survive that.
 //! - A write or sync that fails ends the process, with a message and exit code 70. It is never tried again: what the
 //!   kernel holds of the file afterwards can't be trusted.
 //! - A full disk is met when a segment is made ready ahead of time, never by an entry that was taken.
@@ -24,8 +25,6 @@
 //!
 //! What it leaves out: what entries mean, and keeping them (a state machine reports with [`Replicas::truncate`] what it has
 //! made durable itself); who belongs to the cluster and where groups live. And what is still to come:
-//! - repair of damaged entries from the peers: a damaged log is refused, replicated or not, and a node with a cut log is to
-//!   be made a new member;
 //! - payloads placed outside of the stream; entries of up to 16 MiB and a little travel inside;
 //! - TLS between peers: they are to be on a network of their own, as a node's number is believed;
 //! - a bound on the memory of all groups of a core together (each has its own), and bytes of frames sent without a copy;

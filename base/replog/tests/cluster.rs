@@ -17,7 +17,7 @@ use replog::{
 };
 use runtime::net::Address;
 use runtime::sync::{MailSender, mailbox};
-use support::small;
+use support::{damage, on, small};
 
 const GROUP: GroupId = GroupId(7);
 const CLUSTER: u64 = 0xC1;
@@ -542,6 +542,51 @@ fn failover() {
     }
     times.sort_unstable();
     println!("ms: least {}, middle {}, most {}", times[0], times[times.len() / 2], times[times.len() - 1]);
+}
+
+/// One of three comes back with a damaged log: it is repaired from the others, and is one of them again.
+fn comes_back_damaged(place: impl Fn(usize) -> usize) -> u32 {
+    let mut site = Site::found(3);
+    let mut last = Index(0);
+    for number in 0..60 {
+        last = site.put(&format!("key-{number}"), &"x".repeat(100));
+    }
+    let damaged = *site.nodes.keys().find(|id| **id != site.leader()).expect("a follower");
+    site.caught_up(damaged, last);
+    site.stop(damaged, Ask::Die);
+    let wal = site.dir.path().join(damaged.to_string()).join("wal");
+    on(runtime::Backend::Auto, damage(&wal, place));
+    site.put("meanwhile", "1");
+    site.start(damaged, None);
+    let last = site.put("later", "1");
+    let (registers, restored) = site.caught_up(damaged, last);
+    assert_eq!(registers.values.len(), 62, "it has everything");
+    assert!(wal.join("damaged").exists(), "the files are kept");
+    until(|| (!wal.join("CUT").exists()).then_some(()));
+
+    // It is needed for a majority now, and for an election.
+    let leader = site.leader();
+    let third = *site.nodes.keys().find(|id| **id != leader && **id != damaged).expect("a third");
+    site.stop(third, Ask::Die);
+    let last = site.put("with it", "1");
+    site.start(third, None);
+    site.caught_up(third, last);
+    site.stop(leader, Ask::Die);
+    let last = site.put("without the leader", "1");
+    site.stop(damaged, Ask::Die);
+    site.start(damaged, None);
+    site.caught_up(damaged, last);
+    restored
+}
+
+#[test]
+fn a_damaged_log_is_repaired_from_the_others() {
+    comes_back_damaged(|batches| batches / 2);
+}
+
+#[test]
+fn a_log_that_is_damaged_from_its_beginning_is_repaired_by_a_snapshot() {
+    assert_eq!(comes_back_damaged(|_| 0), 1);
 }
 
 #[test]

@@ -104,10 +104,10 @@ fn a_log_that_was_cut_keeps_its_promises() {
         let refused = Log::open(small(dir)).await.expect_err("damaged").to_string();
         assert!(refused.contains(FIRST), "{refused}");
         assert!(repair(dir, true).await.expect("repaired").cut);
+        assert_eq!(files(dir, "CUT").len(), 1, "that is known");
 
         let (replicas, applied) = lead(dir).await.expect("opened");
         assert_eq!(applied, 0, "the entries are gone");
-        assert_eq!(files(dir, "CUT").len(), 1, "and that is known");
         assert!(replicas.role(GROUP).term > first, "and the term is not given twice");
         replicas.close().await.expect("closed");
     });

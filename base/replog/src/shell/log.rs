@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -188,6 +188,11 @@ impl Log {
         let changed = change(&mut shared.stream.borrow_mut());
         shared.work.notify_one();
         changed
+    }
+
+    /// Its folder.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.handle.shared.dir
     }
 
     /// Whether it takes anything.

@@ -14,9 +14,9 @@ use crate::core::scan::Scan;
 use crate::core::stream::{Next, Stream};
 use crate::core::votes::{self, Votes};
 use crate::limits::{BLOCK_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, groups_max};
-use crate::shell::folder::{Folder, Segment};
+use crate::shell::folder::{Folder, Listing, Segment};
 use crate::shell::log::Options;
-use crate::{Error, GroupId, Index};
+use crate::{Error, GroupId, Index, Term};
 
 /// Bytes read at once.
 const READ_BYTES: usize = 1024 * 1024;
@@ -54,13 +54,14 @@ pub(super) async fn open(
     for path in &listing.unfinished {
         fs::remove_file(path).await.map_err(Error::io("remove", path))?;
     }
-    let found = match survey(&folder, &listing.segments).await {
+    let mut found = match survey(&folder, &listing.segments).await {
         Ok(found) => found,
         Err(Trouble::Error(error)) => return Err(error),
         Err(Trouble::Damage(damage)) => return Err(corrupt(&folder, damage)),
     };
     let segment_bytes = found.as_ref().map_or(options.segment_bytes, |found| found.segment_bytes);
     let recorded = folder.votes().await?;
+    let lost = lost_leavings(&listing, recorded.as_ref(), found.as_mut());
     // A repair may have taken everything but the votes.
     let number = found.as_ref().map(|found| found.log).or(recorded.as_ref().map(|votes| votes.log));
     let log = number.unwrap_or_else(runtime::random_u64);
@@ -97,6 +98,9 @@ pub(super) async fn open(
     let current = resume(&folder, &found).await?;
     hand_out(&folder, &found, each).await?;
     let mut stream = Stream::recovered(&found);
+    for group in lost {
+        stream.forget(group);
+    }
     keep_votes(&folder, recorded, log, &mut found.groups, &found.forgotten, &mut stream).await?;
     let next = match found.prepared.first() {
         Some(generation) => Some(segment(&folder, *generation).await?),
@@ -111,6 +115,22 @@ pub(super) async fn open(
         stream.set_next(Next::Ready);
     }
     Ok(Opened { folder, lock, stream, current, next, segment_bytes, groups: found.groups, cut: listing.cut })
+}
+
+/// Takes out groups that were left, where a repair has cut off the word of it: every group that was here longer than for
+/// a moment has its term in the second copy.
+fn lost_leavings(listing: &Listing, recorded: Option<&Votes>, found: Option<&mut Found>) -> Vec<GroupId> {
+    let (true, Some(recorded), Some(found)) = (listing.cut, recorded, found) else { return Vec::new() };
+    if recorded.log != found.log {
+        return Vec::new();
+    }
+    let left = |(group, state): (&GroupId, &GroupState)| {
+        let is = state.state.hard_state.term > Term(0) && !recorded.votes.contains_key(group);
+        is.then_some(*group)
+    };
+    let left: Vec<GroupId> = found.groups.iter().filter_map(left).collect();
+    left.iter().for_each(|group| drop(found.groups.remove(group)));
+    left
 }
 
 /// Brings both copies of terms and votes together: what the log had, in `groups`, and the file, `recorded`. What that has of

@@ -1,4 +1,5 @@
-//! The repair of a damaged log that accepts the loss of everything from the damage on.
+//! The repair of a damaged log: everything from the damage on is taken off it. Either its owner accepts the loss, or the other
+//! members of its groups have what is lost.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +10,9 @@ use crate::core::format::Position;
 use crate::core::recovery::Damage;
 use crate::limits::BLOCK_BYTES;
 use crate::shell::folder::Folder;
+use crate::shell::inspect::inspect;
 use crate::shell::open::{self, Trouble};
+use crate::{GroupId, Index, Members, NodeId};
 
 /// Where a repair puts what it takes off the log.
 const ASIDE: &str = "damaged";
@@ -33,7 +36,8 @@ pub struct Repair {
 /// log afterwards: see [`Log::truncate`](crate::Log::truncate).
 ///
 /// Replicated groups do not vote afterwards before they have everything that a leader knows to be committed: they may have
-/// acknowledged what is lost. The file `CUT` says so to every later start.
+/// acknowledged what is lost. The file `CUT` says so to later starts, until they all have. Where only two voters are left, and
+/// nothing can be decided without this one, it votes.
 ///
 /// # Errors
 /// Those of [`Log::open`](crate::Log::open), save [`Error::Corrupt`].
@@ -60,6 +64,30 @@ pub async fn repair(dir: impl AsRef<Path>, accept_loss: bool) -> Result<Repair, 
         repair.cut = true;
         repair.kept_in = Some(aside);
     }
+}
+
+/// Repairs the damaged log in `dir` of node `node` when nothing is lost by that: when each group in it has a majority without
+/// this node, as far as anything in the log tells, and both copies of the votes are not damaged at once. Gives what was
+/// damaged; `None`: nothing was done.
+///
+/// Until they have been shown everything by a leader, its groups do not vote then: whatever they had acknowledged counts for
+/// nothing until they have it again.
+pub(crate) async fn heal(dir: &Path, node: NodeId) -> Result<Option<Repair>, Error> {
+    let found = inspect(dir, |_| {}).await?;
+    let Some(votes) = Folder::new(dir.to_owned()).votes().await? else { return Ok(None) };
+    let others = |members: &Members| members.has_quorum(|member| member != node);
+    // One that has not begun yet waits for a snapshot anyway.
+    let waits = |group: GroupId| {
+        let known = &found.groups[&group];
+        known.term.0 > 0 && known.last == Index(0) && known.members == Members::default()
+    };
+    let sure = |group: &GroupId| {
+        found.groups.get(group).is_some_and(|known| others(&known.members) || waits(*group))
+    };
+    if found.log != Some(votes.log) || !found.groups.keys().chain(votes.votes.keys()).all(sure) {
+        return Ok(None);
+    }
+    repair(dir, true).await.map(|repair| Some(repair).filter(|repair| repair.cut))
 }
 
 fn describe(folder: &Folder, damage: Damage) -> String {

@@ -29,6 +29,19 @@ pub(crate) fn on_each(main: impl AsyncFn(&Path)) {
     drop(main);
 }
 
+/// Flips a bit in a batch of the log in `dir`: the one at the place that `place` picks, of so many.
+pub(crate) async fn damage(dir: &Path, place: impl Fn(usize) -> usize) {
+    let mut batches = Vec::new();
+    let found = replog::inspect(dir, |batch| batches.push((batch.generation, batch.blocks.start)));
+    assert_eq!(found.await.expect("read").refused, None, "it is whole before");
+    let (generation, block) = batches[place(batches.len())];
+    let segment = dir.join(format!("{generation:010}.wal"));
+    let mut bytes = std::fs::read(&segment).expect("there");
+    bytes[block as usize * limits::BLOCK_BYTES + 100] ^= 1;
+    let mut file = std::fs::File::create(&segment).expect("there");
+    std::io::Write::write_all(&mut file, &bytes).expect("written");
+}
+
 /// The names in `dir` that end so, sorted.
 pub(crate) fn files(dir: &Path, kind: &str) -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(dir)

@@ -131,6 +131,11 @@ impl Node {
             let mut machine = disk.saved.clone();
             disk.entries.iter().filter(|entry| entry.index <= applied).for_each(|entry| machine.apply(entry));
             self.machines.insert(*id, machine);
+            let voiceless = std::mem::take(&mut self.voiceless);
+            if voiceless {
+                disk.hard_state =
+                    HardState { term: Term(disk.hard_state.term.0 + 1), vote: NodeId(0), commit };
+            }
             let start = Start {
                 base: disk.base,
                 hard_state: disk.hard_state,
@@ -138,7 +143,7 @@ impl Node {
                 applied,
                 entries: disk.entries.clone(),
                 terms: Default::default(),
-                voiceless: std::mem::take(&mut self.voiceless),
+                voiceless,
             };
             consensus.start(*id, &start, clock);
         }
@@ -826,6 +831,35 @@ fn a_node_that_was_repaired_votes_only_once_it_has_everything() {
         world.until_replaced(first, false);
     }
     assert!(regained > 10, "{regained}");
+}
+
+#[test]
+fn a_leader_that_reckons_with_what_was_lost_makes_way_and_who_was_repaired_gets_it_back() {
+    for seed in 0..20 {
+        let (mut world, leader, [near, _]) = calm(seed);
+        let consensus = world.nodes[leader].consensus.as_mut().expect("leads");
+        consensus.propose(GROUP, Bytes::from_static(b"to be lost")).expect("it leads");
+        // In every second life they all have fallen quiet before.
+        let rest = if seed % 2 == 0 { 10 } else { 200 };
+        for _ in 0..rest * TICK {
+            world.step();
+        }
+        let answered = world.newest[&GROUP];
+        world.crash(near, 0);
+        let node = &mut world.nodes[near];
+        node.voiceless = true;
+        let disk = node.disks.get_mut(&GROUP).expect("there");
+        disk.entries.retain(|entry| entry.index < answered);
+        disk.hard_state.commit = Index(answered.0 - 1);
+        disk.saved = Machine { applied: disk.base.0, seen: Vec::new() };
+        for _ in 0..200 * TICK {
+            world.step();
+        }
+        assert!(world.nodes[near].machines[&GROUP].applied >= answered, "seed {seed}: it is there again");
+        let consensus = world.nodes[near].consensus.as_ref().expect("up");
+        assert_eq!(consensus.voiceless(), 0, "seed {seed}: {:?}", world.roles());
+        assert!(world.leader().is_some(), "seed {seed}");
+    }
 }
 
 #[test]

@@ -52,6 +52,9 @@ pub(super) struct Group {
     voiceless: bool,
     /// The newest commit of a leader, with its term.
     shown: (Term, Index),
+    /// How long it has been without a voice; and whether the others are to be told.
+    voiceless_ticks: u32,
+    nudge: bool,
     quiet: bool,
     /// The heartbeats that leave next say that we fall quiet.
     falling_quiet: bool,
@@ -95,6 +98,8 @@ impl Group {
             no_vote_before: if heard_of_others { now + settings.election_timeout() } else { now },
             voiceless: start.voiceless && !alone,
             shown: (Term(0), Index(0)),
+            voiceless_ticks: 0,
+            nudge: false,
             quiet: false,
             falling_quiet: false,
             idle_ticks: 0,
@@ -106,6 +111,10 @@ impl Group {
             let _ = group.raw.campaign();
         }
         group
+    }
+
+    pub(super) fn is_voiceless(&self) -> bool {
+        self.voiceless
     }
 
     pub(super) fn is_quiet(&self) -> bool {
@@ -293,7 +302,10 @@ impl Group {
         }
         self.flush();
         if self.voiceless {
-            return false;
+            let due = self.voiceless_ticks.is_multiple_of(self.settings.election_ticks);
+            self.voiceless_ticks += 1;
+            self.nudge = due && self.leader().is_none();
+            return self.nudge;
         }
         let ready = self.raw.tick();
         self.spread();
@@ -332,6 +344,9 @@ impl Group {
                 return;
             }
             MessageType::MsgAppendResponse if raft.index > self.last().0 && !raft.reject => return,
+            MessageType::MsgHeartbeat if raft.term >= term => {
+                self.shown = self.shown.max((Term(raft.term), Index(raft.commit)));
+            }
             MessageType::MsgHeartbeatResponse => {
                 if raft.context.len() < 8 {
                     return;
@@ -483,6 +498,9 @@ impl Group {
             self.leaves_joint();
         }
         self.falling_quiet = false;
+        if std::mem::take(&mut self.nudge) {
+            self.tell_term(out);
+        }
         self.report(out);
         if let Some((to, at_least)) = self.raw.store().take_wanted() {
             out.snapshots_wanted.push((self.id, to, at_least));
@@ -562,6 +580,23 @@ impl Group {
             quiet = self.falling_quiet;
         }
         Envelope { group: self.id, to, message: Message { raft: message, quiet } }
+    }
+
+    /// Tells everybody our term. A leader of an earlier one, which reckons with what was lost here, gives way to one that
+    /// asks what there is; it may be quiet, and would not notice otherwise.
+    fn tell_term(&self, out: &mut Batch) {
+        let node = self.settings.node;
+        for to in self.members().all().into_iter().filter(|to| *to != node) {
+            let mut raft = eraftpb::Message {
+                from: node.0,
+                to: to.0,
+                term: self.raw.raft.term,
+                reject: true,
+                ..eraftpb::Message::default()
+            };
+            raft.set_msg_type(MessageType::MsgAppendResponse);
+            out.messages.push(Envelope { group: self.id, to, message: Message { raft, quiet: false } });
+        }
     }
 
     /// Puts a committed change of members into force.

@@ -125,7 +125,7 @@ pub(crate) struct Start {
     /// The terms of entries that are on disk and not among `entries`.
     pub(crate) terms: Terms,
     /// The log may have lost what this node has acknowledged: no vote, and no candidacy, before a leader has shown all that
-    /// is committed. A node that decides alone has nobody to ask.
+    /// is committed. The term must be one in which this node has said nothing. A node that decides alone has nobody to ask.
     pub(crate) voiceless: bool,
 }
 
@@ -311,6 +311,11 @@ impl Consensus {
     /// How many entries each other member of the group is behind this node, which leads it.
     pub(crate) fn lags(&self, group: GroupId) -> Vec<(NodeId, u64)> {
         self.groups.get(&group).map(Group::lags).unwrap_or_default()
+    }
+
+    /// How many groups have no voice.
+    pub(crate) fn voiceless(&self) -> usize {
+        self.groups.values().filter(|group| group.is_voiceless()).count()
     }
 
     /// How many groups are quiet.

@@ -50,9 +50,11 @@ use crate::core::backlog::Backlog;
 use crate::core::consensus::{
     self, Change, Consensus, Members, Read, ReadTicket, Refused, Settings, SnapshotMeta,
 };
+use crate::core::recovery::GroupState;
 use crate::core::stream::Ticket;
 use crate::limits;
 use crate::shell::once::{Once, Setter, once};
+use crate::shell::repair;
 use crate::{Error, GroupId, Index, Log, NodeId, Options, Term};
 
 /// Where a group's log begins when it is founded: behind an entry that there never was, so that every member, the
@@ -90,6 +92,8 @@ struct Shared {
     leaving: RefCell<BTreeMap<(GroupId, NodeId), Rc<Leaving>>>,
     /// Groups that were left, until that is durable, and who waits for it.
     forgetting: RefCell<BTreeMap<GroupId, Forgetting>>,
+    /// A repair has cut the log, and later starts are still to know; with what must be durable before they need not.
+    cut: Cell<Option<Option<Ticket>>>,
     counters: Counters,
     work: Notify,
     tasks: RefCell<Vec<JoinHandle<()>>>,
@@ -163,8 +167,12 @@ impl Replicas {
     /// Opens the log in `log.dir` and takes part in the groups that are in it; `make` gives each its state machine.
     /// Committed entries are applied again before this resolves, those behind what the machine has.
     ///
+    /// A damaged log is repaired by this, if each group in it has a majority without this node: it is cut in front of the
+    /// damage (its files are kept in the folder `damaged` as they were), and its groups have what they lost from the others.
+    /// They neither vote nor lead before they have it all. A log with any group that can't do without this node is refused.
+    ///
     /// # Errors
-    /// Those of [`Log::open`]; [`Error::Behind`].
+    /// Those of [`Log::open`]; [`Error::Behind`]; [`Error::Refused`] when its groups are not replicated.
     pub async fn open(
         core: NodeCore,
         log: Options,
@@ -174,15 +182,29 @@ impl Replicas {
         let mut found: BTreeMap<GroupId, Recovering> = BTreeMap::new();
         let mut without_terms = None;
         let memory = options.group_memory_bytes;
-        let (log, states, cut) = Log::open_groups(log, |group, state, entry| {
+        let handed_out = Cell::new(false);
+        let mut each = |group, state: &GroupState, entry: consensus::Entry| {
+            handed_out.set(true);
             if entry.term == Term(0) {
                 without_terms = Some(group);
                 return;
             }
             let recovering = found.entry(group).or_insert_with(|| Recovering::new(state, make(group)));
             recovering.take(&entry, memory);
-        })
-        .await?;
+        };
+        let (log, states, cut) = match Log::open_groups(log.clone(), &mut each).await {
+            // One that was whole when it was read first is left to the next start.
+            Err(Error::Corrupt { .. }) if !handed_out.get() => {
+                let repair = repair::heal(&log.dir, options.node).await?;
+                for damage in repair.iter().flat_map(|repair| &repair.damage) {
+                    tracing::warn!(
+                        "{damage}: cut in front of that; the other members of its groups have what is lost"
+                    );
+                }
+                Log::open_groups(log, &mut each).await?
+            }
+            opened => opened?,
+        };
         if let Some(group) = without_terms {
             let why = "its entries were written by a release whose groups were not replicated: use that release, or an \
                        empty folder";
@@ -190,13 +212,16 @@ impl Replicas {
         }
         let shared = Rc::new(Shared::new(&options, core, log, routes));
         let replicas = Replicas { shared };
+        replicas.shared.cut.set(cut.then_some(None));
         for (group, state) in &states {
             if state.state.members.1 == Members::default() && state.state.hard_state.term == Term(0) {
                 continue;
             }
             let recovering = found.remove(group).unwrap_or_else(|| Recovering::new(state, make(*group)));
             let mut opening = recovering.finish(*group, state)?;
-            opening.start.voiceless = cut;
+            if cut {
+                replicas.shared.doubt(*group, &mut opening.start);
+            }
             let durable = opening.machine.durable();
             if durable > state.last && opening.start.members.1.is_alone(options.node) {
                 tracing::warn!(
@@ -568,6 +593,7 @@ impl Shared {
             reads: RefCell::default(),
             leaving: RefCell::default(),
             forgetting: RefCell::default(),
+            cut: Cell::new(None),
             counters: Counters::default(),
             work: Notify::new(),
             tasks: RefCell::default(),
@@ -593,6 +619,21 @@ impl Shared {
             applied: snapshot.index,
             ..Default::default()
         }
+    }
+
+    /// The group may have lost what it had acknowledged. It takes a term in which it has said nothing, so that no leader
+    /// reckons with that any more, and keeps its voice only where nothing can be decided without it.
+    fn doubt(&self, group: GroupId, start: &mut consensus::Start) {
+        let node = self.node;
+        let members = &start.members.1;
+        if members.is_alone(node) {
+            return;
+        }
+        start.voiceless = *members == Members::default() || members.has_quorum(|member| member != node);
+        let term = Term(start.hard_state.term.0 + 1);
+        start.hard_state = consensus::HardState { term, vote: NodeId(0), ..start.hard_state };
+        let ticket = self.log.with_stream(|stream| stream.set_hard_state(group, start.hard_state));
+        self.cut.set(Some(Some(ticket)));
     }
 
     fn start(&self, id: GroupId, Opening { start, machine, backlog }: Opening) {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use runtime::sync::MailReceiver;
-use runtime::time;
+use runtime::{fs, time};
 
 use super::accept::Inbound;
 use super::{Role, Shared, snapshots};
@@ -31,6 +31,7 @@ pub(super) async fn tick(shared: Rc<Shared>, every: Duration) {
         time::sleep(every).await;
         shared.consensus.borrow_mut().tick();
         shared.look_for_lost_nodes();
+        shared.look_whether_healed();
         shared.work.notify_one();
     }
 }
@@ -207,6 +208,7 @@ impl Shared {
             }
         }
         drop((persisting, consensus));
+        self.cut.set(self.cut.get().map(|ticket| ticket.filter(|ticket| *ticket > through)));
         let is_over = |(group, (ticket, _)): (&GroupId, &(Ticket, _))| (*ticket <= through).then_some(*group);
         let over: Vec<GroupId> = self.forgetting.borrow().iter().filter_map(is_over).collect();
         for group in over {
@@ -324,6 +326,24 @@ impl Shared {
         for node in dropped {
             self.consensus.borrow_mut().unreachable(node);
         }
+    }
+
+    /// Once no group is without a voice after a repair, later starts need not know of it.
+    fn look_whether_healed(&self) {
+        if self.cut.get() != Some(None) || self.consensus.borrow().voiceless() > 0 {
+            return;
+        }
+        self.cut.set(None);
+        let file = self.log.dir().join("CUT");
+        runtime::spawn(async move {
+            match fs::remove_file(&file).await {
+                Ok(()) => tracing::info!(
+                    log = %file.parent().unwrap_or(&file).display(),
+                    "repaired: the log's groups have everything again that a leader knows to be committed"
+                ),
+                Err(error) => tracing::warn!(file = %file.display(), %error, "can't remove"),
+            }
+        });
     }
 
     fn heard_of(&self, node: NodeId) {
