@@ -6,6 +6,15 @@ use std::time::Duration;
 /// still taken whole when the queue is empty.
 pub const SEND_QUEUE_BYTES: usize = 256 * 1024;
 
+/// Receives in a row that were small, with nothing more behind them, after which a stream is calm: it then receives again and
+/// again from one request to the kernel, into small buffers, until something larger comes or its reader falls behind.
+pub(crate) const CALM_RECEIVES: u8 = 8;
+
+/// The small buffers of a core, a power of two, and their size. Their memory is touched only as they are used. When all are in
+/// use, calm streams receive as others do.
+pub(crate) const SMALL_BUFFERS: u16 = 1024;
+pub(crate) const SMALL_BUFFER_BYTES: usize = 2048;
+
 /// Segments handed to the kernel in one send; the rest follows when it completes.
 pub const SEND_SEGMENTS_MAX: usize = 64;
 

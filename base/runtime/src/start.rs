@@ -3,6 +3,7 @@
 use crate::buf::Pool;
 use crate::driver::{Driver, Wake};
 use crate::exec::Core;
+use crate::limits;
 use crate::options::{BACKEND_VARIABLE, Backend, Options};
 use std::future::Future;
 use std::io;
@@ -38,8 +39,8 @@ pub fn cores() -> usize {
 /// # Errors
 /// What the kernel answered.
 pub fn io_uring_permitted() -> io::Result<()> {
-    let pool = Pool::new(1, 1024, true)?;
-    Driver::ring(pool, &Arc::new(Wake::new()?)).map(|_| ())
+    let pool = || Pool::new(1, 1024, true);
+    Driver::ring(pool()?, pool()?, &Arc::new(Wake::new()?)).map(|_| ())
 }
 
 fn warn_once(error: &io::Error) {
@@ -68,7 +69,11 @@ impl Drop for Entered {
 fn set_up(options: &Options) -> io::Result<Rc<Core>> {
     let wake = Arc::new(Wake::new()?);
     let pool = |kernel| Pool::new(options.recv_buffers, options.recv_buffer_bytes, kernel);
-    let ring = || pool(true).and_then(|pool| Driver::ring(pool.clone(), &wake).map(|driver| (driver, pool)));
+    let ring = || {
+        let small = Pool::new(limits::SMALL_BUFFERS, limits::SMALL_BUFFER_BYTES, true)?;
+        let pool = pool(true)?;
+        Ok((Driver::ring(pool.clone(), small, &wake)?, pool))
+    };
     let epoll =
         || pool(false).and_then(|pool| Driver::epoll(pool.clone(), &wake).map(|driver| (driver, pool)));
     let backend = match options.backend {
@@ -78,7 +83,7 @@ fn set_up(options: &Options) -> io::Result<Rc<Core>> {
     let (driver, pool) = match backend {
         Backend::Ring => ring()?,
         Backend::Epoll => epoll()?,
-        Backend::Auto => ring().or_else(|error| {
+        Backend::Auto => ring().or_else(|error: io::Error| {
             warn_once(&error);
             epoll()
         })?,

@@ -188,6 +188,60 @@ fn an_empty_buffer_pool_slows_but_does_not_stop() {
     });
 }
 
+/// More streams than there are small buffers for what comes at once: all that was calm before.
+#[test]
+fn calm_streams_that_are_flooded_lose_nothing_and_hold_their_peers_back() {
+    const STREAMS: usize = 48;
+    const FLOOD: usize = 32 << 20;
+    on_each(|| async {
+        let mut streams = Vec::new();
+        for _ in 0..STREAMS {
+            let (client, server) = pair().await;
+            for _ in 0..40 {
+                client.send("calm").await.unwrap();
+                assert_eq!(recv_exactly(&server, 4).await, b"calm");
+            }
+            streams.push((Rc::new(client), server));
+        }
+        // One stream for long, the others for what sockets take.
+        let sent: Vec<Rc<Cell<usize>>> = (0..STREAMS).map(|_| Rc::default()).collect();
+        let senders = streams.iter().zip(&sent).enumerate().map(|(number, ((client, _), sent))| {
+            let (client, sent) = (client.clone(), sent.clone());
+            let whole = if number == 0 { FLOOD } else { 300_000 };
+            runtime::spawn(async move {
+                while sent.get() < whole {
+                    let end = whole.min(sent.get() + 50_000);
+                    client.send((sent.get()..end).map(byte_at).collect::<Vec<u8>>()).await.unwrap();
+                    sent.set(end);
+                }
+                client.shutdown().await.unwrap();
+            })
+        });
+        let senders: Vec<_> = senders.collect();
+        let mut before = usize::MAX;
+        while sent[0].get() != before {
+            before = sent[0].get();
+            runtime::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!(before < FLOOD, "a peer that reads nothing took all");
+        for ((_, server), sent) in streams.iter().zip(&sent) {
+            let mut received = 0;
+            loop {
+                let lease = server.recv().await.unwrap();
+                if lease.is_empty() {
+                    break;
+                }
+                assert!(lease.iter().enumerate().all(|(at, byte)| *byte == byte_at(received + at)));
+                received += lease.len();
+            }
+            assert_eq!(received, sent.get());
+        }
+        for sender in senders {
+            sender.await;
+        }
+    });
+}
+
 #[test]
 fn the_end_of_a_stream_is_an_empty_lease_again_and_again() {
     on_each(|| async {

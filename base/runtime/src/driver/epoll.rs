@@ -116,7 +116,7 @@ impl Epoll {
                 }
             }
             Request::Accept { fd } => self.accept(slot, *fd),
-            Request::Recv { fd, .. } => match self.receive(*fd) {
+            Request::Recv { fd, .. } | Request::RecvMany { fd } => match self.receive(*fd) {
                 Tried::Done(result, lease) => self.finish(slot, result, lease, true),
                 Tried::WouldBlock => self.park(slot, *fd, false),
             },
@@ -185,6 +185,7 @@ impl Epoll {
     pub(super) fn cancel(&mut self, slot: Slot, request: &mut Request) {
         let fd = match request {
             Request::Recv { fd, .. }
+            | Request::RecvMany { fd }
             | Request::Send { fd, .. }
             | Request::Accept { fd }
             | Request::Connect { fd, .. }

@@ -44,6 +44,11 @@ pub(crate) enum Request {
         fd: RawFd,
         poll_first: bool,
     },
+    /// Receive again and again, into small buffers of a pool of their own: many completions, all but the last with `more`.
+    /// Where that is not to be had, it receives once.
+    RecvMany {
+        fd: RawFd,
+    },
     Send {
         fd: RawFd,
         data: Outgoing,
@@ -239,8 +244,8 @@ pub(crate) struct Driver {
 
 impl Driver {
     #[cfg(not(sim))]
-    pub(crate) fn ring(pool: Rc<Pool>, wake: &Arc<Wake>) -> io::Result<Driver> {
-        Ok(Driver::over(Backend::Ring(Ring::new(pool, wake.clone())?)))
+    pub(crate) fn ring(pool: Rc<Pool>, small: Rc<Pool>, wake: &Arc<Wake>) -> io::Result<Driver> {
+        Ok(Driver::over(Backend::Ring(Ring::new(pool, small, wake.clone())?)))
     }
 
     #[cfg(not(sim))]
@@ -276,7 +281,7 @@ impl Driver {
         let Some(entry) = self.entries.get_mut(slot) else { return };
         match &mut self.backend {
             #[cfg(not(sim))]
-            Backend::Ring(ring) => ring.cancel(slot),
+            Backend::Ring(ring) => ring.cancel(slot, &entry.request),
             #[cfg(not(sim))]
             Backend::Epoll(epoll) => epoll.cancel(slot, &mut entry.request),
             #[cfg(sim)]

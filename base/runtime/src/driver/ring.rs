@@ -15,8 +15,12 @@ use std::time::Duration;
 const SUBMISSIONS: u32 = 1024;
 const COMPLETIONS: u32 = 4 * SUBMISSIONS;
 
-/// The one provided-buffer group of a ring.
+/// The groups of provided buffers: for one receive, and for many in a row.
 const RECV_BUFFERS: u16 = 0;
+const SMALL_BUFFERS: u16 = 1;
+
+/// In the user data of a receive of many: its buffers are small ones.
+const SMALL: u64 = 1 << 62;
 
 /// IORING_RECVSEND_POLL_FIRST (io_uring_enter(2)): wait for readiness before the first attempt.
 const POLL_FIRST: u16 = 1;
@@ -28,12 +32,17 @@ const CANCELLED: u64 = u64::MAX - 1;
 pub(super) struct Ring {
     ring: IoUring,
     pool: Rc<Pool>,
+    small: Rc<Pool>,
     wake: Arc<Wake>,
     wake_armed: bool,
 }
 
+fn user_data(slot: Slot, request: &Request) -> u64 {
+    slot as u64 | if matches!(request, Request::RecvMany { .. }) { SMALL } else { 0 }
+}
+
 impl Ring {
-    pub(super) fn new(pool: Rc<Pool>, wake: Arc<Wake>) -> io::Result<Ring> {
+    pub(super) fn new(pool: Rc<Pool>, small: Rc<Pool>, wake: Arc<Wake>) -> io::Result<Ring> {
         let mut ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
@@ -41,14 +50,16 @@ impl Ring {
             .setup_submit_all()
             .setup_cqsize(COMPLETIONS)
             .build(SUBMISSIONS)?;
-        let (address, buffers) = pool.kernel_ring().expect("a pool laid out for the kernel");
-        // SAFETY: the pool's ring memory is page-aligned, has `buffers` entries and outlives the ring: `Ring` holds
-        // the pool, and its fields are dropped in order, the ring first.
-        unsafe { ring.submitter().register_buf_ring_with_flags(address, buffers, RECV_BUFFERS, 0)? };
+        for (pool, group) in [(&pool, RECV_BUFFERS), (&small, SMALL_BUFFERS)] {
+            let (address, buffers) = pool.kernel_ring().expect("a pool laid out for the kernel");
+            // SAFETY: the pool's ring memory is page-aligned, has `buffers` entries and outlives the ring: `Ring` holds
+            // the pool, and its fields are dropped in order, the ring first.
+            unsafe { ring.submitter().register_buf_ring_with_flags(address, buffers, group, 0)? };
+        }
         // A registered descriptor saves a lookup on every enter; it is no matter if the kernel has none to give.
         let _ = ring.submitter().register_ring_fd();
         ring.completion().sync();
-        Ok(Ring { ring, pool, wake, wake_armed: false })
+        Ok(Ring { ring, pool, small, wake, wake_armed: false })
     }
 
     fn push(&mut self, entry: &squeue::Entry) {
@@ -68,6 +79,7 @@ impl Ring {
                     .build()
                     .flags(squeue::Flags::BUFFER_SELECT)
             }
+            Request::RecvMany { fd } => opcode::RecvMulti::new(Fd(*fd), SMALL_BUFFERS).build(),
             Request::Send { fd, data } => match data.segments.as_slice() {
                 [one] => opcode::Send::new(Fd(*fd), one.as_ptr(), one.len() as u32)
                     .flags(libc::MSG_NOSIGNAL)
@@ -89,11 +101,11 @@ impl Ring {
                 .flags(if *data_only { FsyncFlags::DATASYNC } else { FsyncFlags::empty() })
                 .build(),
         };
-        self.push(&entry.user_data(slot as u64));
+        self.push(&entry.user_data(user_data(slot, request)));
     }
 
-    pub(super) fn cancel(&mut self, slot: Slot) {
-        self.push(&opcode::AsyncCancel::new(slot as u64).build().user_data(CANCELLED));
+    pub(super) fn cancel(&mut self, slot: Slot, request: &Request) {
+        self.push(&opcode::AsyncCancel::new(user_data(slot, request)).build().user_data(CANCELLED));
     }
 
     pub(super) fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
@@ -123,13 +135,14 @@ impl Ring {
                     self.wake.clear();
                     self.wake_armed &= cqueue::more(completion.flags());
                 }
-                slot => {
+                data => {
+                    let pool = if data & SMALL == 0 { &self.pool } else { &self.small };
                     let result = completion.result();
                     let flags = completion.flags();
                     let lease = cqueue::buffer_select(flags)
-                        .map(|id| Lease::pooled(self.pool.taken(id, result.max(0) as usize)));
+                        .map(|id| Lease::pooled(pool.taken(id, result.max(0) as usize)));
                     events.push(Event {
-                        slot: slot as Slot,
+                        slot: (data & !SMALL) as Slot,
                         result,
                         lease,
                         more_waiting: cqueue::sock_nonempty(flags),

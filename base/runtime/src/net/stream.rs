@@ -5,6 +5,9 @@
 //! - What `send` took is sent whole, in call order, at the end of the turn in one system call; a dropped stream still
 //!   sends it, within [`limits::LINGER`].
 //! - At most one receive and one send are in the kernel at a time; an idle stream has neither buffer nor segment.
+//! - A stream whose receives are small and one at a time is calm: one request to the kernel then receives again and again
+//!   ([`limits::CALM_RECEIVES`]). When more comes than its reader takes, that request is ended; what has come until then is
+//!   kept, and bounded by the core's small buffers.
 
 use super::Address;
 use super::system::{self, Socket};
@@ -45,10 +48,18 @@ struct Inner {
 #[derive(Default)]
 struct Receiving {
     slot: Option<Slot>,
-    /// A result that no future has taken yet.
-    done: Option<io::Result<Lease>>,
+    /// What no future has taken yet: the next, and what came behind it.
+    next: Option<Lease>,
+    behind: VecDeque<Lease>,
+    /// Comes after all that was received.
+    error: Option<io::Error>,
     waker: Option<Waker>,
+    /// After that, nothing.
     finished: bool,
+    /// Small receives in a row.
+    calm: u8,
+    /// The receive of many in flight has been asked to end.
+    stopping: bool,
     /// The last receive found more to come, so the next need not wait for readiness first.
     more_waiting: bool,
     /// The pool was empty: wait for readiness, then use the heap.
@@ -254,6 +265,7 @@ impl Sink for Inner {
         match completion.request {
             Some(Request::Send { data, .. }) => self.sent(completion.result, data),
             Some(Request::Recv { .. }) => self.received(completion),
+            Some(Request::RecvMany { .. }) | None => self.received_of_many(completion),
             Some(Request::Poll { .. }) => self.readable_without_pool(completion.result),
             _ => unreachable!("a stream sends and receives"),
         }
@@ -263,8 +275,11 @@ impl Sink for Inner {
 impl Inner {
     fn poll_recv(self: &Rc<Inner>, context: &mut Context<'_>) -> Poll<io::Result<Lease>> {
         let mut receiving = self.receiving.borrow_mut();
-        if let Some(result) = receiving.done.take() {
-            return Poll::Ready(result);
+        if let Some(lease) = receiving.take() {
+            return Poll::Ready(Ok(lease));
+        }
+        if let Some(error) = receiving.error.take() {
+            return Poll::Ready(Err(error));
         }
         if receiving.finished {
             return Poll::Ready(Ok(Lease::empty()));
@@ -273,6 +288,8 @@ impl Inner {
             let fd = self.socket.as_raw_fd();
             let request = if std::mem::take(&mut receiving.starved) {
                 Request::Poll { fd, writable: false }
+            } else if receiving.calm >= limits::CALM_RECEIVES {
+                Request::RecvMany { fd }
             } else {
                 Request::Recv { fd, poll_first: !receiving.more_waiting }
             };
@@ -289,15 +306,56 @@ impl Inner {
         receiving.slot = None;
         receiving.more_waiting = completion.more_waiting;
         match completion.result {
-            Ok(0) => {
-                receiving.finished = true;
-                receiving.done = Some(Ok(Lease::empty()));
+            Ok(0) => receiving.finished = true,
+            Ok(bytes) => {
+                let is_calm = !completion.more_waiting && (bytes as usize) < limits::SMALL_BUFFER_BYTES;
+                receiving.calm = if is_calm { receiving.calm.saturating_add(1) } else { 0 };
+                receiving.arrived(completion.lease.expect("a receive that received"));
             }
-            Ok(_) => receiving.done = Some(Ok(completion.lease.expect("a receive that received"))),
             // The pool is empty, or a signal came between: the next poll asks again.
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => receiving.starved = true,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => receiving.done = Some(Err(error)),
+            Err(error) => receiving.error = Some(error),
+        }
+        if let Some(waker) = receiving.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// One receive of many. What is larger than small, and what its reader does not take in time, end the calm: the rest waits
+    /// in the socket, for the peer's window to close.
+    fn received_of_many(&self, completion: Completion) {
+        let mut receiving = self.receiving.borrow_mut();
+        let is_last = completion.request.is_some();
+        if is_last {
+            receiving.slot = None;
+            receiving.stopping = false;
+            receiving.more_waiting = receiving.calm == 0;
+        }
+        match completion.result {
+            Ok(0) => receiving.finished = true,
+            Ok(bytes) => {
+                receiving.arrived(completion.lease.expect("a receive that received"));
+                if !receiving.behind.is_empty() || bytes as usize >= limits::SMALL_BUFFER_BYTES {
+                    receiving.calm = 0;
+                    receiving.more_waiting = true;
+                    if let Some(slot) = receiving.slot
+                        && !std::mem::replace(&mut receiving.stopping, true)
+                    {
+                        self.core.cancel(slot);
+                    }
+                }
+            }
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ECANCELED) => {}
+                // There are small buffers no more: as other streams do, for now.
+                Some(libc::ENOBUFS) => {
+                    receiving.calm = 0;
+                    receiving.more_waiting = true;
+                }
+                _ if error.kind() == io::ErrorKind::Interrupted => {}
+                _ => receiving.error = Some(error),
+            },
         }
         if let Some(waker) = receiving.waker.take() {
             waker.wake();
@@ -316,12 +374,10 @@ impl Inner {
             Ok(bytes)
         });
         match received {
-            Ok(bytes) => {
-                receiving.finished = bytes.is_empty();
-                receiving.done = Some(Ok(Lease::from_vec(bytes)));
-            }
+            Ok(bytes) if bytes.is_empty() => receiving.finished = true,
+            Ok(bytes) => receiving.arrived(Lease::from_vec(bytes)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => receiving.starved = true,
-            Err(error) => receiving.done = Some(Err(error)),
+            Err(error) => receiving.error = Some(error),
         }
         if let Some(waker) = receiving.waker.take() {
             waker.wake();
@@ -374,6 +430,21 @@ impl Inner {
             self.core.send_at_turn_end(self.clone());
         }
         sending.wakers.drain(..).for_each(Waker::wake);
+    }
+}
+
+impl Receiving {
+    fn arrived(&mut self, lease: Lease) {
+        match self.next {
+            None => self.next = Some(lease),
+            Some(_) => self.behind.push_back(lease),
+        }
+    }
+
+    fn take(&mut self) -> Option<Lease> {
+        let lease = self.next.take()?;
+        self.next = self.behind.pop_front();
+        Some(lease)
     }
 }
 

@@ -76,7 +76,7 @@ impl Twin {
         let kernel = kernel();
         let waiter = (self.core, slot);
         let tried = match request {
-            Request::Recv { fd, .. } => match self.pool.take() {
+            Request::Recv { fd, .. } | Request::RecvMany { fd } => match self.pool.take() {
                 None => Tried::Failed(libc::ENOBUFS),
                 Some(mut buffer) => match kernel.net_recv(*fd, self.pool.buffer_bytes(), Some(waiter)) {
                     Ok((bytes, more_waiting)) => {

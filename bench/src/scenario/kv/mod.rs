@@ -117,6 +117,8 @@ impl<Work> Shape<Work> {
     }
 }
 
+/// As much under way as by 64 connections, where connections cost little: what the log is like behind them.
+const FEW_CONNECTIONS: (usize, usize) = (4, 16);
 /// Connections, and the requests that each has under way.
 const CONCURRENCY: [(usize, usize); 3] = [(1, 1), (64, 1), (64, 16)];
 
@@ -159,7 +161,7 @@ fn synced_cases(settings: &Settings, benchmark: Option<&Outside>) -> Vec<Case> {
         requests("SET synced", SYNCED, Shape { work: Request::Set, connections, in_flight, keys })
     };
     let outside = benchmark.map(|tool| by_redis_benchmark(tool, "SET", SYNCED, keys));
-    CONCURRENCY.iter().map(set).chain(outside).collect()
+    CONCURRENCY.iter().chain(&[FEW_CONNECTIONS]).map(set).chain(outside).collect()
 }
 
 fn requests(name: &str, durability: &'static str, shape: Shape<Request>) -> Case {
