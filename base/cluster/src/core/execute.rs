@@ -54,6 +54,11 @@ impl Batch {
         &self.map
     }
 
+    /// Whether nothing is to be logged.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.effects.is_empty()
+    }
+
     /// What is to be logged, if there is anything.
     pub(crate) fn into_entry(self) -> Option<Entry> {
         (!self.effects.is_empty()).then_some(Entry { base: self.base, effects: self.effects })

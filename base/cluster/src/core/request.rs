@@ -9,6 +9,19 @@ use replog::{GroupId, NodeId, Term};
 use super::codec::{coded_enum, coded_struct};
 use super::map::Actual;
 
+impl Request {
+    /// Whether the same twice comes to the same.
+    pub(crate) fn is_repeatable(&self) -> bool {
+        let sets = |command: &Command| {
+            matches!(command, Command::Replicas { .. } | Command::Drain(_) | Command::Return(_))
+        };
+        match self {
+            Request::Change(commands) => commands.iter().all(sets),
+            _ => true,
+        }
+    }
+}
+
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request {

@@ -34,12 +34,14 @@ pub(crate) enum Reply {
     Refused(Refusal),
     /// Ask this node, at this address, if they are known.
     Elsewhere(Option<(NodeId, String)>),
-    /// It can't be said whether it was done, or not done now: ask again.
+    /// It is not done now: ask again.
     Again(String),
     /// Entries behind the version that was asked for, none if there were none in time.
     Entries(Vec<Bytes>),
     /// The whole of it.
     Whole(Arc<Map>),
+    /// It can't be said whether it was done.
+    Unknown(String),
 }
 
 coded_enum!(Question { 1 = Do(request), 2 = Newer(version) });
@@ -50,6 +52,7 @@ coded_enum!(Reply {
     4 = Again(why),
     5 = Entries(entries),
     6 = Whole(map),
+    7 = Unknown(why),
 });
 
 fn encode(what: &impl Coded) -> Vec<u8> {
@@ -140,6 +143,7 @@ mod tests {
             Reply::Refused(Refusal::Removed(NodeId(3))),
             Reply::Elsewhere(Some((NodeId(2), text()))),
             Reply::Again(text()),
+            Reply::Unknown(text()),
             Reply::Entries(vec![bytes]),
             Reply::Whole(Arc::new(Map::default())),
         ];
