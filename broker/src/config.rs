@@ -33,7 +33,7 @@ pub struct Config {
     pub listen: String,
     /// `host:port` that clients are told to connect to; the listen address when absent.
     pub advertised: Option<String>,
-    /// This broker's number.
+    /// This broker's number, from 1 on; it stays with the data folder.
     pub node_id: i32,
     /// Cores to run on; as many as the process may use when absent.
     pub cores: Option<usize>,
@@ -83,11 +83,11 @@ pub struct Config {
     pub group_initial_delay_ms: u32,
     /// Members of one group.
     pub group_members_max: usize,
-    /// Groups with members, per shard.
+    /// Groups with members, per coordinator.
     pub groups_max: usize,
-    /// What groups' members take with their metadata and assignments, bytes, per shard; more can't join at that.
+    /// What groups' members take with their metadata and assignments, bytes, per coordinator; more can't join at that.
     pub groups_bytes_max: usize,
-    /// What committed offsets take, bytes, per shard; at that only those that are known already can be committed anew.
+    /// What committed offsets take, bytes, per coordinator; at that only those that are known already can be committed anew.
     pub offsets_bytes_max: usize,
     /// How long running requests may take to end when the broker stops, ms.
     pub drain_ms: u64,
@@ -169,8 +169,8 @@ impl Config {
         if self.retention_ms < -1 || self.retention_bytes < -1 || self.segment_ms < 1 {
             return fail("retention_ms and retention_bytes must be -1 or more, segment_ms positive".into());
         }
-        if self.node_id < 0 || self.partitions_default == 0 || self.cores == Some(0) {
-            return fail("node_id must be 0 or more, partitions_default and cores 1 or more".into());
+        if self.node_id < 1 || self.partitions_default == 0 || self.cores == Some(0) {
+            return fail("node_id, partitions_default and cores must be 1 or more".into());
         }
         if self.sync_ms == 0 || self.retention_check_ms == 0 || self.stall_ms == 0 {
             return fail("sync_ms, retention_check_ms and stall_ms must be 1 or more".into());

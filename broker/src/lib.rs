@@ -10,9 +10,10 @@
 //!
 //! The protocol itself is in `wire::kafka`.
 //!
-//! **The promise.** A batch is answered once it is on disk, in the write-ahead log of its shard. It then survives kill -9
-//! and power loss; after a restart each partition holds exactly the answered batches, in order, once (and perhaps some
-//! that were on disk but not yet answered).
+//! **The promise.** A batch is answered once it is committed: on disk, in the write-ahead logs of a majority of the partition's
+//! replicas, and applied. It then survives kill -9, power loss, and the loss of a minority; each partition holds exactly the
+//! answered batches, in order, once (and perhaps some that were committed but not yet answered). A batch that is not
+//! committed is shown to nobody.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {

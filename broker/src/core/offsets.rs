@@ -1,6 +1,4 @@
-//! What consumer groups committed: a state machine over [`Change`]s, one per shard of groups.
-//!
-//! Each change carries the version it makes, so that applying one twice does nothing.
+//! What consumer groups committed: a state machine over [`Action`]s, one per coordinator.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,15 +30,6 @@ fn cost(((topic, _), committed): &(Place, Committed)) -> usize {
 /// A topic's name and a partition's index.
 pub type Place = (String, i32);
 
-/// One change.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Change {
-    /// The version that the table has after it.
-    pub version: u64,
-    /// What changes.
-    pub action: Action,
-}
-
 /// What a change does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
@@ -65,10 +54,9 @@ pub enum Action {
     },
 }
 
-/// The committed offsets of a shard's groups.
+/// The committed offsets of a coordinator's groups.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offsets {
-    version: u64,
     /// As pairs, because the stored form knows only text keys.
     groups: BTreeMap<String, Vec<(Place, Committed)>>,
     /// What all of it takes; counted anew when it is read back.
@@ -89,12 +77,6 @@ impl Offsets {
             PLACE_BYTES + group.len() + known.iter().map(cost).sum::<usize>()
         };
         self.bytes = self.groups.iter().map(of_group).sum();
-    }
-
-    /// How many changes made it.
-    #[must_use]
-    pub fn version(&self) -> u64 {
-        self.version
     }
 
     /// What a group committed for a partition.
@@ -122,17 +104,9 @@ impl Offsets {
         self.groups.values().flatten().map(|((topic, _), _)| topic.clone()).collect()
     }
 
-    /// Applies a change; one that the table has already does nothing.
-    ///
-    /// # Panics
-    /// When a change in between is missing: the log lost one.
-    pub fn apply(&mut self, change: Change) {
-        if change.version <= self.version {
-            return;
-        }
-        assert_eq!(change.version, self.version + 1, "a change of the committed offsets is missing");
-        self.version = change.version;
-        match change.action {
+    /// Applies a change.
+    pub fn apply(&mut self, action: Action) {
+        match action {
             Action::Commit { group, offsets } => {
                 if !self.groups.contains_key(&group) {
                     self.bytes += PLACE_BYTES + group.len();
@@ -180,18 +154,13 @@ mod tests {
     #[test]
     fn commits_replace_and_are_forgotten() {
         let mut table = Offsets::default();
-        let mut version = 0;
-        let mut run = |table: &mut Offsets, action: Action| {
-            version += 1;
-            table.apply(Change { version, action: action.clone() });
-            table.apply(Change { version, action });
-        };
         let commit = |offsets: Vec<(Place, Committed)>| Action::Commit { group: "g".into(), offsets };
-        run(
-            &mut table,
-            commit(vec![(("t".into(), 1), at(5)), (("t".into(), 0), at(3)), (("u".into(), 0), at(9))]),
-        );
-        run(&mut table, commit(vec![(("t".into(), 1), at(6))]));
+        table.apply(commit(vec![
+            (("t".into(), 1), at(5)),
+            (("t".into(), 0), at(3)),
+            (("u".into(), 0), at(9)),
+        ]));
+        table.apply(commit(vec![(("t".into(), 1), at(6))]));
         assert_eq!(table.get("g", "t", 1), Some(&at(6)));
         assert_eq!(table.get("g", "t", 2), None);
         assert_eq!(table.group("g").len(), 3);
@@ -199,11 +168,11 @@ mod tests {
         let mut again: Offsets = serde_json::from_str(&stored).unwrap();
         again.count_bytes();
         assert_eq!(again, table, "the bytes too");
-        run(&mut table, Action::Forget { group: "g".into(), places: Some(vec![("t".into(), 1)]) });
+        table.apply(Action::Forget { group: "g".into(), places: Some(vec![("t".into(), 1)]) });
         assert_eq!(table.group("g").len(), 2);
-        run(&mut table, Action::ForgetTopic { topic: "t".into() });
+        table.apply(Action::ForgetTopic { topic: "t".into() });
         assert_eq!(table.topics(), BTreeSet::from(["u".to_owned()]));
-        run(&mut table, Action::Forget { group: "g".into(), places: None });
+        table.apply(Action::Forget { group: "g".into(), places: None });
         assert_eq!((table.groups().count(), table.bytes()), (0, 0));
     }
 }

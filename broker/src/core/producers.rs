@@ -5,6 +5,9 @@
 //! records may have been deleted by retention, KIP-360).
 //!
 //! At [`PRODUCERS_MAX`] the producer that wrote longest ago is forgotten.
+//!
+//! A leader asks before it proposes a batch, so what it has proposed and not seen applied counts too: see
+//! [`crate::core::ahead`]. What is applied is recorded without a question, the same on every replica.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -59,10 +62,63 @@ struct Taken {
     last_offset: i64,
 }
 
+/// What is known of one producer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Producer {
+pub(super) struct Producer {
     epoch: i16,
     taken: VecDeque<Taken>,
+}
+
+impl Producer {
+    /// One whose first batch this will be.
+    pub(super) fn beginning(header: &Header) -> Self {
+        Self { epoch: header.producer_epoch, taken: VecDeque::with_capacity(1) }
+    }
+
+    /// What to do with its next batch.
+    pub(super) fn check(&self, header: &Header) -> Result<Verdict, SequenceError> {
+        if header.producer_epoch < self.epoch {
+            return Err(SequenceError::Epoch { epoch: header.producer_epoch, current: self.epoch });
+        }
+        let last = self.taken.back().map_or(-1, |t| t.last_sequence);
+        let sequence = header.base_sequence;
+        if header.producer_epoch > self.epoch {
+            return if sequence == 0 {
+                Ok(Verdict::Append)
+            } else {
+                Err(SequenceError::OutOfOrder { sequence, last })
+            };
+        }
+        let repeated = self
+            .taken
+            .iter()
+            .find(|t| t.first_sequence == sequence && t.last_sequence == header.last_sequence());
+        if let Some(taken) = repeated {
+            return Ok(Verdict::Duplicate { base_offset: taken.base_offset, last_offset: taken.last_offset });
+        }
+        if sequence == advance_sequence(last, 1) {
+            Ok(Verdict::Append)
+        } else {
+            Err(SequenceError::OutOfOrder { sequence, last })
+        }
+    }
+
+    /// A batch of it; the header carries its offset.
+    pub(super) fn record(&mut self, header: &Header) {
+        if self.epoch != header.producer_epoch {
+            self.epoch = header.producer_epoch;
+            self.taken.clear();
+        }
+        if self.taken.len() == BATCHES_KEPT {
+            self.taken.pop_front();
+        }
+        self.taken.push_back(Taken {
+            first_sequence: header.base_sequence,
+            last_sequence: header.last_sequence(),
+            base_offset: header.base_offset,
+            last_offset: header.last_offset(),
+        });
+    }
 }
 
 /// The producers of one partition.
@@ -95,30 +151,12 @@ impl Producers {
         let Some(known) = self.by_id.get(&header.producer_id) else {
             return Ok(Verdict::Append);
         };
-        if header.producer_epoch < known.epoch {
-            return Err(SequenceError::Epoch { epoch: header.producer_epoch, current: known.epoch });
-        }
-        let last = known.taken.back().map_or(-1, |t| t.last_sequence);
-        let sequence = header.base_sequence;
-        if header.producer_epoch > known.epoch {
-            return if sequence == 0 {
-                Ok(Verdict::Append)
-            } else {
-                Err(SequenceError::OutOfOrder { sequence, last })
-            };
-        }
-        let repeated = known
-            .taken
-            .iter()
-            .find(|t| t.first_sequence == sequence && t.last_sequence == header.last_sequence());
-        if let Some(taken) = repeated {
-            return Ok(Verdict::Duplicate { base_offset: taken.base_offset, last_offset: taken.last_offset });
-        }
-        if sequence == advance_sequence(last, 1) {
-            Ok(Verdict::Append)
-        } else {
-            Err(SequenceError::OutOfOrder { sequence, last })
-        }
+        known.check(header)
+    }
+
+    /// One producer.
+    pub(super) fn get(&self, id: i64) -> Option<&Producer> {
+        self.by_id.get(&id)
     }
 
     /// A batch was appended; its header carries its offset.
@@ -126,23 +164,8 @@ impl Producers {
         if header.producer_id < 0 {
             return;
         }
-        let producer = self
-            .by_id
-            .entry(header.producer_id)
-            .or_insert_with(|| Producer { epoch: header.producer_epoch, taken: VecDeque::with_capacity(1) });
-        if producer.epoch != header.producer_epoch {
-            producer.epoch = header.producer_epoch;
-            producer.taken.clear();
-        }
-        if producer.taken.len() == BATCHES_KEPT {
-            producer.taken.pop_front();
-        }
-        producer.taken.push_back(Taken {
-            first_sequence: header.base_sequence,
-            last_sequence: header.last_sequence(),
-            base_offset: header.base_offset,
-            last_offset: header.last_offset(),
-        });
+        let producer = self.by_id.entry(header.producer_id).or_insert_with(|| Producer::beginning(header));
+        producer.record(header);
         if self.by_id.len() > PRODUCERS_MAX {
             let last_write = |p: &Producer| p.taken.back().map_or(-1, |t| t.last_offset);
             if let Some((&oldest, _)) = self.by_id.iter().min_by_key(|(_, p)| last_write(p)) {

@@ -134,6 +134,12 @@ impl Topics {
         self.by_name.get(name)?.partitions.get(index).copied()
     }
 
+    /// Whether a partition of this uid is in the table, or was.
+    #[must_use]
+    pub fn has_known(&self, uid: u64) -> bool {
+        uid < self.next_uid
+    }
+
     /// All topics, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Topic>> {
         self.by_name.values()

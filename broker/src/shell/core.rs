@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use ops::Stop;
+use replog::NodeId;
+use runtime::time;
 
 use super::controller::Controller;
 use super::mail::Post;
@@ -15,8 +18,11 @@ use super::shard::Shard;
 use super::stored::Layout;
 use crate::Config;
 use crate::core::api::Identity;
-use crate::core::topics::Topics;
+use crate::core::topics::{Topic, Topics};
 use crate::metrics::Metrics;
+
+/// How long the answer to whoever makes a partition waits for its leader.
+const LED_WITHIN: Duration = Duration::from_secs(2);
 
 /// What all cores share; nothing in it is locked.
 pub(crate) struct Shared {
@@ -25,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) stop: Stop,
     pub(crate) layout: Layout,
+    /// This node's number among those that replicate.
+    pub(crate) node: NodeId,
     pub(crate) cores: usize,
     pub(crate) started: Instant,
     pub(crate) connections: AtomicUsize,
@@ -46,9 +54,14 @@ impl Shared {
         usize::try_from(uid % self.layout.shards as u64).unwrap_or(0)
     }
 
-    /// The shard that has this group.
-    pub(crate) fn shard_of_group(&self, group: &str) -> usize {
-        crc32c::crc32c(group.as_bytes()) as usize % self.layout.shards
+    /// The coordinator that has this consumer group: the same on all nodes.
+    pub(crate) fn coordinator_of(&self, group: &str) -> usize {
+        crc32c::crc32c(group.as_bytes()) as usize % self.layout.coordinators
+    }
+
+    /// The shard that has this coordinator.
+    pub(crate) fn shard_of_coordinator(&self, coordinator: usize) -> usize {
+        coordinator % self.layout.shards
     }
 
     /// The core that has this shard.
@@ -123,19 +136,25 @@ impl Core {
         self.shards.borrow().get(&id).expect("a shard is asked for on its own core").clone()
     }
 
-    /// A newer topic table: partitions come and go.
-    pub(crate) fn adopt(&self, topics: &Arc<Topics>) {
+    /// A newer topic table: partitions come and go. Those that come, and have no other replica, are led by this node when this
+    /// resolves.
+    pub(crate) async fn adopt(&self, topics: &Arc<Topics>) {
         if topics.version() < self.topics.borrow().version() {
             return;
         }
         let before = self.topics.replace(topics.clone());
-        let is_gone = before.iter().any(|topic| topics.get(&topic.name).is_none());
+        let is_gone = |topic: &&Arc<Topic>| topics.get(&topic.name).is_none_or(|now| now.id != topic.id);
+        let gone: Vec<&str> = before.iter().filter(is_gone).map(|topic| &*topic.name).collect();
         let shards: Vec<Rc<Shard>> = self.shards.borrow().values().cloned().collect();
+        let mut fresh = Vec::new();
         for shard in shards {
-            shard.adopt(topics);
-            if is_gone {
-                shard.coordinator.forget_missing_topics(topics);
+            fresh.append(&mut shard.adopt(topics));
+            for coordinator in shard.coordinators.values() {
+                coordinator.forget_topics(gone.iter().copied());
             }
         }
+        // On a full disk it may take longer, and then clients are told to try again.
+        let led = join_all(fresh.iter().map(|partition| partition.leading.acting()));
+        let _ = time::timeout(LED_WITHIN, led).await;
     }
 }

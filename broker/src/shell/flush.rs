@@ -1,4 +1,4 @@
-//! To disk behind the write-ahead log: committed batches to segments, segments synced, then the log freed.
+//! To disk behind the replicated logs: committed batches to segments, segments synced, then the logs freed.
 //!
 //! One task per shard. Writing is buffered and soon ([`GATHER`]); syncing is rare (`sync_ms`) and in this order: segments,
 //! checkpoint, then the entries leave the write-ahead log. A sync that fails ends the broker: what the kernel holds of
@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::{Either, select};
+use replog::Index;
 use runtime::{fs, time};
 
 use super::partition::{Partition, log_group};
 use super::segment_files::index_path;
 use super::shard::{Shard, UNWRITTEN_BYTES_MAX};
-use super::stored;
+use super::{snapshot, stored};
 use crate::Error;
 use crate::core::log::WritePlan;
 
@@ -46,10 +47,11 @@ pub(crate) async fn run(shard: Rc<Shard>) -> Result<(), Error> {
         if woken && shard.unwritten_bytes.get() < UNWRITTEN_BYTES_MAX / 8 {
             time::sleep(GATHER).await;
         }
+        check(&shard)?;
         write_dirty(&shard).await;
         let now = time::now();
         if now >= next_sync {
-            let is_full = shard.log.stats().no_space.is_some();
+            let is_full = shard.replicas().stats().no_space.is_some();
             shard.shared.full_shards[shard.id].store(is_full, Ordering::Relaxed);
             sync(&shard).await?;
             next_sync = later(now, sync_every);
@@ -66,21 +68,29 @@ fn later(now: Instant, every: Duration) -> Instant {
     now + every
 }
 
+/// Whether all entries could be applied.
+fn check(shard: &Rc<Shard>) -> Result<(), Error> {
+    shard.check()?;
+    shard.coordinators.values().try_for_each(|coordinator| coordinator.check())
+}
+
 /// Everything to disk, the write-ahead log sealed: the clean end.
 pub(crate) async fn close(shard: &Rc<Shard>) -> Result<(), Error> {
     write_dirty(shard).await;
     sync(shard).await?;
-    shard.coordinator.checkpoint(true).await?;
-    // What was proposed until now becomes durable with this, and is written once more.
-    shard.log.close().await?;
-    write_dirty(shard).await;
-    sync(shard).await
+    for coordinator in shard.coordinators.values() {
+        coordinator.checkpoint(true).await?;
+    }
+    Ok(shard.replicas().close().await?)
 }
 
 async fn write_dirty(shard: &Rc<Shard>) {
     let mut dirty = std::mem::take(&mut *shard.dirty.borrow_mut());
     while let Some(uid) = dirty.pop_first() {
-        let Some(partition) = shard.partition(uid) else { continue };
+        let Some(partition) = shard.partition(uid).filter(|partition| partition.files.has_folder()) else {
+            // It went; or its topic is not known yet, and when it is, there is a next time.
+            continue;
+        };
         if let Err(error) = write_partition(shard, &partition).await {
             tracing::error!(folder = %partition.files.dir().display(), %error, "cannot write a segment; trying again. Acknowledged records are safe in the write-ahead log");
             // The others will fare no better: it is the disk.
@@ -93,6 +103,7 @@ async fn write_dirty(shard: &Rc<Shard>) {
 }
 
 async fn write_partition(shard: &Rc<Shard>, partition: &Rc<Partition>) -> Result<(), std::io::Error> {
+    let _turn = partition.writing.take().await;
     loop {
         let retention = partition.retention.get();
         let plan = partition.log.borrow().plan_write(WRITE_BYTES_MAX, &retention);
@@ -143,37 +154,53 @@ async fn sync(shard: &Rc<Shard>) -> Result<(), Error> {
     for partition in &partitions {
         let written_end = partition.log.borrow().written_end();
         if written_end > partition.synced_end.get() {
-            // Written since the start, so the segment is open: what was there before was synced then.
-            let (_, file) = partition.files.current().expect("a segment that was written to is open");
-            file.sync_data().await.map_err(Error::io("cannot sync a segment in", partition.files.dir()))?;
-            partition.synced_end.set(written_end);
+            sync_partition(partition).await?;
         }
     }
     checkpoint(shard).await?;
-    for partition in &partitions {
-        if let Some(index) = partition.take_synced_entries() {
-            shard.log.truncate(log_group(partition.uid), index);
+    let places = shard.checkpoint.borrow().clone();
+    for (uid, place) in &places.partitions {
+        shard.replicas().truncate(log_group(*uid), Index(place.index));
+    }
+    for (uid, index) in &places.buried {
+        shard.replicas().truncate(log_group(*uid), Index(*index));
+    }
+    for partition in partitions.iter().filter(|partition| partition.installed.get()) {
+        let _turn = partition.writing.take().await;
+        // Not when another has come since.
+        let known = places.partitions.get(&partition.uid).map_or(0, |place| place.index);
+        if partition.durable().0 <= known {
+            snapshot::forget_installed(partition.files.dir()).await?;
+            partition.installed.set(false);
         }
     }
-    shard.coordinator.checkpoint(false).await
+    for coordinator in shard.coordinators.values() {
+        coordinator.checkpoint(false).await?;
+    }
+    Ok(())
+}
+
+async fn sync_partition(partition: &Rc<Partition>) -> Result<(), Error> {
+    let _turn = partition.writing.take().await;
+    let written_end = partition.log.borrow().written_end();
+    // Written since the start, so the segment is open, and what was there before was synced then; or else a snapshot has come
+    // meanwhile, synced.
+    if let Some((_, file)) = partition.files.current().filter(|_| written_end > partition.synced_end.get()) {
+        file.sync_data().await.map_err(Error::io("cannot sync a segment in", partition.files.dir()))?;
+        partition.synced_end.set(written_end);
+    }
+    Ok(())
 }
 
 /// Stores where the partitions stand now, if that changed. Callers take turns: the file is replaced as a whole.
-pub(crate) async fn checkpoint(shard: &Rc<Shard>) -> Result<(), Error> {
-    while shard.checkpointing.replace(true) {
-        shard.checkpointed.notified().await;
-    }
+async fn checkpoint(shard: &Rc<Shard>) -> Result<(), Error> {
+    let _turn = shard.checkpointing.take().await;
     let places = shard.places();
-    let mut result = Ok(());
     if *shard.checkpoint.borrow() != places {
-        result = stored::write(&shard.dir.join("checkpoint.json"), &places).await;
-        if result.is_ok() {
-            *shard.checkpoint.borrow_mut() = places;
-        }
+        stored::write(&shard.dir.join("checkpoint.json"), &places).await?;
+        *shard.checkpoint.borrow_mut() = places;
     }
-    shard.checkpointing.set(false);
-    shard.checkpointed.notify_one();
-    result
+    Ok(())
 }
 
 /// Retention: the checkpoint says so before a file goes.
@@ -181,7 +208,8 @@ async fn expire(shard: &Rc<Shard>) -> Result<(), Error> {
     let now_ms = i64::try_from(time::unix_ms()).unwrap_or(i64::MAX);
     let partitions: Vec<Rc<Partition>> = shard.partitions.borrow().values().cloned().collect();
     let mut gone = Vec::new();
-    for partition in partitions {
+    for partition in &partitions {
+        let _turn = partition.writing.take().await;
         let retention = partition.retention.get();
         let segments = partition.log.borrow_mut().expire(now_ms, &retention);
         if !segments.is_empty() {
@@ -189,7 +217,7 @@ async fn expire(shard: &Rc<Shard>) -> Result<(), Error> {
             partition
                 .synced_end
                 .set(partition.synced_end.get().max(log_start.min(partition.log.borrow().written_end())));
-            gone.push((partition, segments));
+            gone.push((partition.clone(), segments));
         }
     }
     if gone.is_empty() {
@@ -206,21 +234,22 @@ async fn expire(shard: &Rc<Shard>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Partitions of deleted topics: their entries leave the write-ahead log, then their folders go.
+/// Partitions of deleted topics: the checkpoint says that they are gone, then their folders go.
 async fn bury(shard: &Rc<Shard>) -> Result<(), Error> {
     let condemned = std::mem::take(&mut *shard.condemned.borrow_mut());
+    if condemned.is_empty() {
+        return Ok(());
+    }
+    shard.buried.borrow_mut().extend(condemned.iter().map(|partition| partition.uid));
+    checkpoint(shard).await?;
     for partition in condemned {
-        let group = log_group(partition.uid);
-        let last = shard.log.last(group);
-        if shard.log.committed(group) < last {
-            shard.condemned.borrow_mut().push(partition);
-            continue;
-        }
-        shard.log.truncate(group, last);
+        let _turn = partition.writing.take().await;
         let unwritten: usize = partition.log.borrow().unwritten_bytes();
         shard.count_unwritten(-i64::try_from(unwritten).unwrap_or(0));
         shard.room.notify_all();
-        remove_folder(partition.files.dir()).await?;
+        if partition.files.has_folder() {
+            remove_folder(partition.files.dir()).await?;
+        }
     }
     Ok(())
 }

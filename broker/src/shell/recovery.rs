@@ -1,18 +1,16 @@
-//! From disk at start: segments first, then what the write-ahead log still holds of each partition.
+//! From disk at start: a partition's segments. What its replicated log has beyond them is applied afterwards.
 //!
 //! A segment that was full has a stored index and is taken as that says. The newest is read through: its batches must
-//! check out up to where the checkpoint says it was synced; what follows may be torn and is cut, because the write-ahead
-//! log still has it. Afterwards the logs hold exactly what was acknowledged, in order, once.
+//! check out up to where the checkpoint says it was synced; what follows may be torn and is cut, because the replicated
+//! log still has it.
 
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
-use replog::Index;
 use runtime::fs::{self, File, OpenOptions};
-use wire::kafka::batch::Header;
 
 use super::partition::Partition;
 use super::segment_files::{index_path, log_path};
+use super::snapshot;
 use super::stored::Place;
 use crate::Error;
 use crate::core::log::segment::Segment;
@@ -22,23 +20,56 @@ use crate::core::producers::Producers;
 /// How much of a segment is read at a time.
 const CHUNK_BYTES: usize = 4 * 1024 * 1024;
 
-/// A partition as its folder, the checkpoint and the write-ahead log have it.
+/// A partition as its folder, if it has one, and the checkpoint have it.
 pub(crate) async fn partition(
     uid: u64,
-    dir: &Path,
+    dir: Option<PathBuf>,
     place: Option<Place>,
-    entries: Vec<(Index, Bytes)>,
 ) -> Result<Partition, Error> {
-    let place = place.unwrap_or(Place { log_start: 0, synced_end: 0 });
-    let (segments, producers) = segments(dir, place).await?;
+    let mut place = place.unwrap_or_default();
+    let mut installed = None;
+    if let Some(dir) = &dir {
+        installed = snapshot::recover(dir).await?;
+        place = installed.filter(|installed| installed.index >= place.index).unwrap_or(place);
+    }
+    // Without a folder it never had a segment, or a checkpoint knows of one that is not there.
+    let nowhere = PathBuf::from(format!("the folder of partition {uid}"));
+    let (segments, producers) = segments(dir.as_deref().unwrap_or(&nowhere), place).await?;
     let end = segments.last().map_or(place.synced_end, Segment::next_offset);
     let start = if segments.is_empty() { place.synced_end } else { place.log_start };
-    let log = PartitionLog::new(start, segments, producers);
-    assert_eq!(log.log_end(), end, "a log ends where its segments end");
-    let partition = Partition::new(uid, dir, log);
-    replay(&partition, dir, entries)?;
-    partition.log.borrow_mut().delete_before(place.log_start);
+    let mut log = PartitionLog::new(start, segments, producers);
+    assert_eq!(log.high_watermark(), end, "a log ends where its segments end");
+    log.delete_before(place.log_start);
+    let partition = Partition::new(uid, dir, place, log);
+    partition.installed.set(installed.is_some());
     Ok(partition)
+}
+
+/// All segments in a folder, every one of them whole.
+pub(crate) async fn scan_folder(dir: &Path) -> Result<Vec<Segment>, Error> {
+    let mut bases = bases(dir).await?;
+    bases.sort_unstable();
+    let mut segments: Vec<Segment> = Vec::new();
+    for base in bases {
+        let path = log_path(dir, base);
+        check_follows(segments.last(), base, &path)?;
+        let everything = Place { synced_end: i64::MAX, ..Place::default() };
+        segments.push(scan_segment(&path, base, false, everything, &mut Producers::default()).await?);
+    }
+    Ok(segments)
+}
+
+fn check_follows(last: Option<&Segment>, base: i64, path: &Path) -> Result<(), Error> {
+    match last {
+        Some(last) if last.next_offset() != base => {
+            let what = format!(
+                "it should begin with offset {}: a segment before it is missing or cut",
+                last.next_offset()
+            );
+            Err(Error::Corrupt { path: path.to_owned(), what })
+        }
+        _ => Ok(()),
+    }
 }
 
 async fn segments(dir: &Path, place: Place) -> Result<(Vec<Segment>, Producers), Error> {
@@ -49,15 +80,7 @@ async fn segments(dir: &Path, place: Place) -> Result<(Vec<Segment>, Producers),
     let newest = bases.last().copied();
     for base in bases {
         let path = log_path(dir, base);
-        if let Some(last) = segments.last()
-            && last.next_offset() != base
-        {
-            let what = format!(
-                "it should begin with offset {}: a segment before it is missing or cut",
-                last.next_offset()
-            );
-            return Err(Error::Corrupt { path, what });
-        }
+        check_follows(segments.last(), base, &path)?;
         let is_newest = newest == Some(base);
         let segment = match stored_index(dir, base).await? {
             Some((segment, known)) if !is_newest => {
@@ -174,24 +197,4 @@ async fn scan_segment(
         }
     }
     Ok(segment)
-}
-
-/// Appends what the write-ahead log has beyond the segments.
-fn replay(partition: &Partition, dir: &Path, entries: Vec<(Index, Bytes)>) -> Result<(), Error> {
-    let mut log = partition.log.borrow_mut();
-    for (index, bytes) in entries {
-        let corrupt = |what: String| Error::Corrupt { path: dir.to_owned(), what };
-        let header = Header::parse(&bytes)
-            .map_err(|e| corrupt(format!("entry {index} of its write-ahead log is no record batch: {e}")))?;
-        partition.logged(index, header.last_offset() + 1);
-        if header.last_offset() < log.log_end() {
-            continue;
-        }
-        if header.base_offset != log.log_end() {
-            return Err(corrupt(format!("offsets {} to {} are missing", log.log_end(), header.base_offset)));
-        }
-        log.append(index.0, header, bytes);
-        log.committed(index.0);
-    }
-    Ok(())
 }

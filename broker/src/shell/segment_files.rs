@@ -3,7 +3,7 @@
 //! `<base offset, 20 digits>.log` holds the batches as they are answered; `<base offset>.index` stands beside a segment
 //! that is full. Writes are buffered; syncing is the flusher's business.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -15,7 +15,8 @@ const READERS_MAX: usize = 2;
 
 /// See the module.
 pub(crate) struct SegmentFiles {
-    dir: PathBuf,
+    /// Not known before the topic is.
+    dir: OnceCell<PathBuf>,
     writer: RefCell<Option<(i64, Rc<File>)>>,
     readers: RefCell<Vec<(i64, Rc<File>)>>,
 }
@@ -29,12 +30,34 @@ pub(crate) fn index_path(dir: &Path, base: i64) -> PathBuf {
 }
 
 impl SegmentFiles {
-    pub(crate) fn new(dir: PathBuf) -> Self {
+    /// Those in `dir`.
+    pub(crate) fn new(dir: Option<PathBuf>) -> Self {
+        let dir = dir.map(OnceCell::from).unwrap_or_default();
         Self { dir, writer: RefCell::new(None), readers: RefCell::default() }
     }
 
+    /// The topic is known, and with it the folder, if it was not before.
+    pub(crate) fn settle_in(&self, dir: impl FnOnce() -> PathBuf) {
+        self.dir.get_or_init(dir);
+    }
+
+    /// Whether there is a folder to write to.
+    pub(crate) fn has_folder(&self) -> bool {
+        self.dir.get().is_some()
+    }
+
+    /// The folder.
+    ///
+    /// # Panics
+    /// When it is not known: nothing was ever written, and nothing can be.
     pub(crate) fn dir(&self) -> &Path {
-        &self.dir
+        self.dir.get().expect("segments have a folder")
+    }
+
+    /// Lets go of open files: others have taken their place.
+    pub(crate) fn close(&self) {
+        *self.writer.borrow_mut() = None;
+        self.readers.borrow_mut().clear();
     }
 
     /// The file of a segment that is written to; made, durably, if `rolls` says that it is new.
@@ -44,15 +67,15 @@ impl SegmentFiles {
             return Ok(file);
         }
         if rolls {
-            fs::create_dir_all(&self.dir).await?;
-            if let Some(parent) = self.dir.parent() {
+            fs::create_dir_all(self.dir()).await?;
+            if let Some(parent) = self.dir().parent() {
                 fs::sync_dir(parent).await?;
             }
         }
         let options = OpenOptions::new().read(true).write(true).create(rolls).truncate(rolls);
-        let file = Rc::new(File::open(log_path(&self.dir, base), &options).await?);
+        let file = Rc::new(File::open(log_path(self.dir(), base), &options).await?);
         if rolls {
-            fs::sync_dir(&self.dir).await?;
+            fs::sync_dir(self.dir()).await?;
         }
         *self.writer.borrow_mut() = Some((base, file.clone()));
         Ok(file)
@@ -75,7 +98,7 @@ impl SegmentFiles {
             Some(file) => file,
             None => {
                 let options = OpenOptions::new().read(true);
-                let file = Rc::new(File::open(log_path(&self.dir, base), &options).await?);
+                let file = Rc::new(File::open(log_path(self.dir(), base), &options).await?);
                 let mut readers = self.readers.borrow_mut();
                 if readers.len() >= READERS_MAX {
                     readers.remove(0);
@@ -93,7 +116,7 @@ impl SegmentFiles {
         if self.writer.borrow().as_ref().is_some_and(|(at, _)| *at == base) {
             *self.writer.borrow_mut() = None;
         }
-        for path in [log_path(&self.dir, base), index_path(&self.dir, base)] {
+        for path in [log_path(self.dir(), base), index_path(self.dir(), base)] {
             match fs::remove_file(&path).await {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
                 _ => {}

@@ -1,27 +1,23 @@
 //! Starts the cores, and ends them: first no new connections, then the running requests, then the disks.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{Either, select, try_join_all};
+use replog::{NodeCore, NodeId, NodeOptions};
 use runtime::net::{self, Address, BoundListener, ListenOptions};
 use runtime::sync::{MailReceiver, MailSender, mailbox};
 use runtime::{fs, time};
 use wire::kafka::StrBytes;
 
-use super::controller::{Controller, TOPICS_GROUP};
-use super::coordinator::{Coordinator, OFFSETS_GROUP};
 use super::core::{Core, Shared};
 use super::mail::{MAILBOX_CAPACITY, Mail, Post};
-use super::partition::log_group;
 use super::shard::Shard;
-use super::stored::{self, Checkpoint};
-use super::{connection, flush, recovery};
+use super::{connection, flush, start, stored};
 use crate::core::api::Identity;
-use crate::core::topics::Topics;
 use crate::metrics::Metrics;
 use crate::{Config, Error};
 
@@ -64,9 +60,12 @@ impl Server {
         service.register(|registry| metrics.register(registry));
         let cores = self.listeners.len();
         let data = self.config.data.clone();
-        let prepare = prepare(data.clone(), cores);
+        let node = NodeId(u64::try_from(self.config.node_id).unwrap_or(0));
+        let prepare = prepare(data.clone(), cores, node);
         let (lock, layout) = runtime::block_on(&runtime::Options::default(), prepare)
             .map_err(|source| Error::Core { core: 0, source })??;
+        let options = NodeOptions::new(node, number_of(&layout.cluster_id));
+        let nodes = NodeCore::bind(&options, layout.shards)?;
         let (host, port) = self.advertised;
         let full_shards = (0..layout.shards).map(|_| AtomicBool::new(false)).collect();
         let shared = Arc::new(Shared {
@@ -80,6 +79,7 @@ impl Server {
             metrics,
             stop: service.stop().clone(),
             layout,
+            node,
             cores,
             started: time::now(),
             connections: AtomicUsize::new(0),
@@ -98,14 +98,20 @@ impl Server {
         let (senders, receivers): (Vec<MailSender<Mail>>, Vec<MailReceiver<Mail>>) =
             (0..cores).map(|_| mailbox(MAILBOX_CAPACITY)).unzip();
         let barrier = Arc::new(Barrier::default());
+        let mut nodes_of: Vec<Vec<(usize, NodeCore)>> = (0..cores).map(|_| Vec::new()).collect();
+        for (shard, node) in nodes.into_iter().enumerate() {
+            nodes_of[shared.core_of(shard)].push((shard, node));
+        }
+        let mut nodes_of = nodes_of.into_iter();
         let mut threads = Vec::with_capacity(cores);
         for (id, (listener, mail)) in self.listeners.into_iter().zip(receivers).enumerate() {
             let (shared, senders, operated, barrier) =
                 (shared.clone(), senders.clone(), service.clone(), barrier.clone());
             let stop = shared.stop.clone();
+            let nodes = nodes_of.next().unwrap_or_default();
             let make = move || async move {
-                let result =
-                    run_core(id, shared, Post::new(senders), listener, mail, &operated, &barrier).await;
+                let core = Core::new(id, shared, Post::new(senders));
+                let result = run_core(core, nodes, listener, mail, &operated, &barrier).await;
                 if let Err(error) = &result {
                     tracing::error!(core = id, %error, "the broker stops");
                     barrier.failed.store(1, Ordering::SeqCst);
@@ -131,12 +137,19 @@ impl Server {
     }
 }
 
-async fn prepare(data: PathBuf, cores: usize) -> Result<(fs::DirLock, stored::Layout), Error> {
+/// A cluster's number, of its name.
+fn number_of(cluster_id: &str) -> u64 {
+    let [high, low] =
+        [b"h", b"l"].map(|salt| crc32c::crc32c_append(crc32c::crc32c(salt), cluster_id.as_bytes()));
+    u64::from(high) << 32 | u64::from(low)
+}
+
+async fn prepare(data: PathBuf, cores: usize, node: NodeId) -> Result<(fs::DirLock, stored::Layout), Error> {
     fs::create_dir_all(&data).await.map_err(Error::io("cannot make", &data))?;
     let lock = fs::lock_dir(&data).await.map_err(Error::io("cannot lock", &data))?;
     let partitions = data.join("partitions");
     fs::create_dir_all(&partitions).await.map_err(Error::io("cannot make", &partitions))?;
-    let layout = stored::layout(&data, cores).await?;
+    let layout = stored::layout(&data, cores, node.0).await?;
     for shard in 0..layout.shards {
         let dir = stored::shard_dir(&data, shard);
         fs::create_dir_all(&dir).await.map_err(Error::io("cannot make", &dir))?;
@@ -166,121 +179,31 @@ impl Barrier {
 }
 
 async fn run_core(
-    id: usize,
-    shared: Arc<Shared>,
-    post: Post,
+    core: Rc<Core>,
+    nodes: Vec<(usize, NodeCore)>,
     listener: BoundListener,
     mail: MailReceiver<Mail>,
     service: &ops::Service,
     barrier: &Barrier,
 ) -> Result<(), Error> {
-    let core = Core::new(id, shared.clone(), post);
-    let mut recovered = open_shards(&core).await?;
+    let shared = core.shared.clone();
+    start::open_shards(&core, nodes).await?;
     runtime::spawn(core.clone().open_mail(mail));
     // From here on every core takes mail.
     if !barrier.wait(shared.cores, 1).await {
         return Ok(());
     }
-    if shared.core_of(0) == id {
-        let table = take_table(&core, &mut recovered).await?;
-        remove_orphans(&shared.config.data, &table).await?;
-        // Partitions wait for the table: it says which there are.
-        for to in 0..shared.cores {
-            let table = table.clone();
-            core.send(to, move |core: Rc<Core>| async move { *core.topics.borrow_mut() = table }).await.await;
-        }
+    if shared.core_of(0) == core.id {
+        start::take_table(&core).await?;
     }
     if !barrier.wait(shared.cores, 2).await {
         return Ok(());
     }
-    load_partitions(&core, recovered).await?;
+    start::lead(&core).await?;
     if !barrier.wait(shared.cores, 3).await {
         return Ok(());
     }
     serve(&core, listener, service, barrier).await
-}
-
-type RecoveredShards = Vec<(Rc<Shard>, replog::Recovered)>;
-
-async fn open_shards(core: &Rc<Core>) -> Result<RecoveredShards, Error> {
-    let shared = &core.shared;
-    let mut opened = Vec::new();
-    for id in (0..shared.layout.shards).filter(|id| shared.core_of(*id) == core.id) {
-        let dir = stored::shard_dir(&shared.config.data, id);
-        let mut options = replog::Options::new(dir.join("wal"));
-        options.segment_bytes = shared.config.wal_segment_bytes;
-        let (log, mut recovered) = replog::Log::open(options).await?;
-        let entries = recovered.take(OFFSETS_GROUP);
-        let coordinator = Coordinator::recover(shared, &dir, log.clone(), entries).await?;
-        let checkpoint = stored::read::<Checkpoint>(&dir.join("checkpoint.json")).await?.unwrap_or_default();
-        let shard = Shard::new(id, shared.clone(), dir, log, coordinator, checkpoint);
-        core.shards.borrow_mut().insert(id, shard.clone());
-        opened.push((shard, recovered));
-    }
-    Ok(opened)
-}
-
-async fn take_table(core: &Rc<Core>, recovered: &mut RecoveredShards) -> Result<Arc<Topics>, Error> {
-    let (shard, recovered) = recovered
-        .iter_mut()
-        .find(|(shard, _)| shard.id == 0)
-        .expect("shard 0 is on the core that takes the table");
-    let entries = recovered.take(TOPICS_GROUP);
-    let (controller, table) =
-        Controller::recover(&core.shared.config.data, shard.log.clone(), entries).await?;
-    *core.controller.borrow_mut() = Some(Rc::new(controller));
-    Ok(Arc::new(table))
-}
-
-/// Folders of partitions that a deletion left behind when the process ended.
-async fn remove_orphans(data: &Path, table: &Topics) -> Result<(), Error> {
-    let dir = data.join("partitions");
-    let known: std::collections::HashSet<u64> =
-        table.iter().flat_map(|t| t.partitions.iter().copied()).collect();
-    for path in fs::read_dir(&dir).await.map_err(Error::io("cannot list", &dir))? {
-        let uid = path.extension().and_then(|uid| uid.to_str()?.parse::<u64>().ok());
-        match uid {
-            Some(uid) if known.contains(&uid) => {}
-            Some(_) => flush::remove_folder(&path).await?,
-            None => tracing::warn!(path = %path.display(), "not a partition's folder: left alone"),
-        }
-    }
-    Ok(())
-}
-
-async fn load_partitions(core: &Rc<Core>, recovered: RecoveredShards) -> Result<(), Error> {
-    let topics = core.topics();
-    let defaults = core.shared.config.defaults();
-    for (shard, mut recovered) in recovered {
-        let checkpoint = shard.checkpoint.borrow().clone();
-        for topic in topics.iter() {
-            for (index, &uid) in topic.partitions.iter().enumerate() {
-                if core.shared.shard_of(uid) != shard.id {
-                    continue;
-                }
-                let dir = shard.partition_dir(&topic.name, index, uid);
-                let entries = recovered.take(log_group(uid));
-                let place = checkpoint.partitions.get(&uid).copied();
-                let partition = recovery::partition(uid, &dir, place, entries).await?;
-                partition.configure(topic, &defaults);
-                let partition = shard.insert(partition);
-                let unwritten = partition.log.borrow().unwritten_bytes();
-                shard.count_unwritten(i64::try_from(unwritten).unwrap_or(i64::MAX));
-                if unwritten > 0 {
-                    shard.dirty.borrow_mut().insert(uid);
-                }
-            }
-        }
-        // What is left belongs to partitions that are no more.
-        for (group, (_, last)) in recovered.groups() {
-            if group != OFFSETS_GROUP && group != TOPICS_GROUP {
-                shard.log.truncate(group, last);
-            }
-        }
-        shard.coordinator.forget_missing_topics(&topics);
-        shard.flush.notify_one();
-    }
-    Ok(())
 }
 
 async fn serve(
@@ -291,12 +214,8 @@ async fn serve(
 ) -> Result<(), Error> {
     let shared = core.shared.clone();
     let shards: Vec<Rc<Shard>> = core.shards.borrow().values().cloned().collect();
-    for shard in &shards {
-        runtime::spawn(shard.coordinator.clone().keep_time(shared.clone()));
-    }
-    let controller = core.controller.borrow().clone();
-    if let Some(controller) = controller {
-        runtime::spawn(controller.keep_stored(core.clone()));
+    for coordinator in shards.iter().flat_map(|shard| shard.coordinators.values()) {
+        runtime::spawn(coordinator.clone().keep_time());
     }
     let listener = listener.open().map_err(|source| Error::Core { core: core.id, source })?;
     if core.id == 0 {
@@ -318,7 +237,7 @@ async fn serve(
     }
     let controller = core.controller.borrow().clone();
     if let Some(controller) = controller {
-        controller.checkpoint(core).await?;
+        controller.checkpoint(core.shard(0).replicas()).await?;
     }
     for shard in &shards {
         flush::close(shard).await?;

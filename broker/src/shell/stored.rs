@@ -12,14 +12,18 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 
 /// The version of everything in a data folder.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 2;
 
 /// What never changes in a data folder once it is made.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Layout {
     pub(crate) version: u32,
+    /// Whose it is.
+    pub(crate) node: u64,
     /// How many shards there are.
     pub(crate) shards: usize,
+    /// How many coordinators of groups the cluster has.
+    pub(crate) coordinators: usize,
     /// Kafka's cluster id.
     pub(crate) cluster_id: String,
     /// The first half of topics' ids.
@@ -30,11 +34,18 @@ pub(crate) struct Layout {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Checkpoint {
     pub(crate) partitions: BTreeMap<u64, Place>,
+    /// Partitions that were deleted, and whose replicated logs are still there: up to which entry that is known.
+    pub(crate) buried: BTreeMap<u64, Index>,
 }
 
+/// A place in a replicated log.
+pub(crate) type Index = u64;
+
 /// Of one partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Place {
+    /// Everything up to this entry is in what follows.
+    pub(crate) index: Index,
     /// The first offset that may be read.
     pub(crate) log_start: i64,
     /// Segments are synced up to here.
@@ -65,21 +76,39 @@ pub(crate) async fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, 
     serde_json::from_slice(json).map(Some).map_err(|e| damaged(e.to_string()))
 }
 
+/// Coordinators at most.
+pub(crate) const COORDINATORS_MAX: usize = 32;
+
 /// The folder's layout; made, with one shard per core, when the folder is new.
-pub(crate) async fn layout(data: &Path, cores: usize) -> Result<Layout, Error> {
+pub(crate) async fn layout(data: &Path, cores: usize, node: u64) -> Result<Layout, Error> {
+    #[derive(Deserialize)]
+    struct Version {
+        version: u32,
+    }
     let path = data.join("layout.json");
+    if let Some(Version { version }) = read::<Version>(&path).await?
+        && version != FORMAT_VERSION
+    {
+        return Err(Error::Version { path, found: version, reads: FORMAT_VERSION });
+    }
     if let Some(layout) = read::<Layout>(&path).await? {
-        if layout.version != FORMAT_VERSION {
-            return Err(Error::Version { path, found: layout.version, reads: FORMAT_VERSION });
+        if layout.shards == 0 || !(1..=COORDINATORS_MAX).contains(&layout.coordinators) {
+            return Err(Error::Corrupt { path, what: "no shards, or no coordinators".into() });
         }
-        if layout.shards == 0 {
-            return Err(Error::Corrupt { path, what: "no shards".into() });
+        if layout.node != node {
+            return Err(Error::Config(format!(
+                "{} belongs to node {}, and node_id is {node}",
+                data.display(),
+                layout.node
+            )));
         }
         return Ok(layout);
     }
     let layout = Layout {
         version: FORMAT_VERSION,
+        node,
         shards: cores,
+        coordinators: cores.min(COORDINATORS_MAX),
         cluster_id: format!("millrace-{:016x}", runtime::random_u64()),
         topic_seed: runtime::random_u64(),
     };

@@ -1,11 +1,20 @@
 //! DescribeGroups (15).
 
-use wire::kafka::StrBytes;
 use wire::kafka::messages::GroupId;
 use wire::kafka::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
+use wire::kafka::{ResponseError, StrBytes};
 
 use super::OPERATIONS_UNKNOWN;
 use crate::core::group::{Group, Member, State};
+
+/// A group that can't be described here.
+#[must_use]
+pub fn refused(id: &GroupId, error: ResponseError) -> DescribedGroup {
+    DescribedGroup::default()
+        .with_group_id(id.clone())
+        .with_error_code(error.code())
+        .with_authorized_operations(OPERATIONS_UNKNOWN)
+}
 
 /// One group's description. A group that is known only by its offsets is empty; one not known at all is dead.
 #[must_use]

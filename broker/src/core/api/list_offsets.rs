@@ -3,8 +3,6 @@
 use wire::kafka::ResponseError;
 use wire::kafka::messages::list_offsets_response::ListOffsetsPartitionResponse;
 
-use super::LEADER_EPOCH;
-
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
@@ -32,15 +30,15 @@ pub fn wanted(timestamp: i64, version: i16) -> Result<Wanted, ResponseError> {
     }
 }
 
-/// One partition's part of the response: timestamp and offset, both −1 when nothing is that late.
+/// One partition's part of the response: timestamp, offset, leader epoch, all −1 when nothing is that late.
 #[must_use]
 pub fn answer_partition(
     index: i32,
     version: i16,
-    found: Result<Option<(i64, i64)>, ResponseError>,
+    found: Result<Option<(i64, i64, i32)>, ResponseError>,
 ) -> ListOffsetsPartitionResponse {
-    let (timestamp, offset) = found.unwrap_or(None).unwrap_or((-1, -1));
-    let leader_epoch = if version >= 4 && matches!(found, Ok(Some(_))) { LEADER_EPOCH } else { -1 };
+    let (timestamp, offset, epoch) = found.unwrap_or(None).unwrap_or((-1, -1, -1));
+    let leader_epoch = if version >= 4 { epoch } else { -1 };
     ListOffsetsPartitionResponse::default()
         .with_partition_index(index)
         .with_error_code(super::code(&found))

@@ -31,9 +31,6 @@ use std::hash::Hash;
 
 use wire::kafka::{ResponseError, StrBytes};
 
-/// The only epoch there is: one node leads every partition, always.
-pub const LEADER_EPOCH: i32 = 0;
-
 /// The longest text of an error: every version of every response can carry it.
 pub const TEXT_BYTES_MAX: usize = 1024;
 
@@ -78,18 +75,6 @@ impl Refusal {
 /// The code of a result: 0 when it is fine.
 pub fn code<T>(result: &Result<T, ResponseError>) -> i16 {
     result.as_ref().err().map_or(0, ResponseError::code)
-}
-
-/// A leader epoch that a client knows is checked against the only one.
-///
-/// # Errors
-/// FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH.
-pub fn check_epoch(current_leader_epoch: i32) -> Result<(), ResponseError> {
-    match current_leader_epoch {
-        -1 | LEADER_EPOCH => Ok(()),
-        older if older < LEADER_EPOCH => Err(ResponseError::FencedLeaderEpoch),
-        _ => Err(ResponseError::UnknownLeaderEpoch),
-    }
 }
 
 /// The items without those whose key came before: a short request can't ask for the same long answer many times.

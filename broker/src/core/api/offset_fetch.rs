@@ -1,12 +1,12 @@
 //! OffsetFetch (9): one group before version 8, several from then on; no topics named means all.
 
-use wire::kafka::StrBytes;
 use wire::kafka::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use wire::kafka::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
     OffsetFetchResponseTopic, OffsetFetchResponseTopics,
 };
 use wire::kafka::messages::{OffsetFetchRequest, OffsetFetchResponse, TopicName};
+use wire::kafka::{ResponseError, StrBytes};
 
 use crate::core::offsets::Offsets;
 
@@ -64,12 +64,34 @@ pub fn fetch(asked: &OffsetFetchRequestGroup, offsets: &Offsets) -> OffsetFetchR
     OffsetFetchResponseGroup::default().with_group_id(asked.group_id.clone()).with_topics(topics)
 }
 
+/// A group whose offsets are not here. Versions 0 and 1 say so of each partition.
+#[must_use]
+pub fn refused(asked: &OffsetFetchRequestGroup, error: ResponseError) -> OffsetFetchResponseGroup {
+    let partition = |index: &i32| {
+        OffsetFetchResponsePartitions::default()
+            .with_partition_index(*index)
+            .with_committed_offset(-1)
+            .with_committed_leader_epoch(-1)
+            .with_metadata(Some(StrBytes::new()))
+            .with_error_code(error.code())
+    };
+    let topic = |t: &OffsetFetchRequestTopics| {
+        let partitions = t.partition_indexes.iter().map(partition).collect();
+        OffsetFetchResponseTopics::default().with_name(t.name.clone()).with_partitions(partitions)
+    };
+    OffsetFetchResponseGroup::default()
+        .with_group_id(asked.group_id.clone())
+        .with_error_code(error.code())
+        .with_topics(asked.topics.iter().flatten().map(topic).collect())
+}
+
 /// The response.
 #[must_use]
 pub fn answer(groups: Vec<OffsetFetchResponseGroup>, version: i16) -> OffsetFetchResponse {
     if version >= 8 {
         return OffsetFetchResponse::default().with_groups(groups);
     }
+    let error = groups.first().map_or(0, |group| group.error_code);
     let topics = groups.into_iter().flat_map(|g| g.topics).map(|t| {
         let partition = |p: OffsetFetchResponsePartitions| {
             OffsetFetchResponsePartition::default()
@@ -77,10 +99,12 @@ pub fn answer(groups: Vec<OffsetFetchResponseGroup>, version: i16) -> OffsetFetc
                 .with_committed_offset(p.committed_offset)
                 .with_committed_leader_epoch(p.committed_leader_epoch)
                 .with_metadata(p.metadata)
+                .with_error_code(p.error_code)
         };
         OffsetFetchResponseTopic::default()
             .with_name(t.name)
             .with_partitions(t.partitions.into_iter().map(partition).collect())
     });
-    OffsetFetchResponse::default().with_topics(topics.collect())
+    let response = OffsetFetchResponse::default().with_topics(topics.collect());
+    if version >= 2 { response.with_error_code(error) } else { response }
 }

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use wire::kafka::{ResponseError, StrBytes};
 
 use super::{
-    Answer, Group, Groups, JoinAnswer, Limits, MEMBER_BYTES_MAX, Member, Millis, NAME_BYTES_MAX, State, Token,
+    Answer, Group, Groups, JoinAnswer, Limits, MEMBER_BYTES_MAX, Member, Millis, NAME_BYTES_MAX, State,
+    SyncAnswer, Token,
 };
 
 /// The part of a client id that goes into a member id, bytes.
@@ -50,7 +51,9 @@ pub struct Join {
 }
 
 impl JoinAnswer {
-    pub(super) fn failed(error: ResponseError, member_id: StrBytes) -> Self {
+    /// A refusal of a member of this id, which may be empty.
+    #[must_use]
+    pub fn failed(error: ResponseError, member_id: StrBytes) -> Self {
         Self {
             error: Some(error),
             generation: -1,
@@ -260,7 +263,7 @@ impl Group {
             self.answers.push(Answer::Join(waiting, answer));
         }
         if let Some(waiting) = member.syncing.take() {
-            let answer = self.sync_failed(ResponseError::FencedInstanceId);
+            let answer = SyncAnswer::failed(ResponseError::FencedInstanceId);
             self.answers.push(Answer::Sync(waiting, answer));
         }
         let same = member.protocols == join.protocols;

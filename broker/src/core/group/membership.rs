@@ -33,6 +33,14 @@ pub struct SyncRequest {
     pub assignments: Vec<(StrBytes, Bytes)>,
 }
 
+impl SyncAnswer {
+    /// A refusal.
+    #[must_use]
+    pub fn failed(error: ResponseError) -> Self {
+        Self { error: Some(error), protocol_type: None, protocol: None, assignment: Bytes::new() }
+    }
+}
+
 impl Groups {
     /// Takes a sync; its answer comes with `token`, now or later.
     pub fn sync(&mut self, now: Millis, request: SyncRequest, token: Token) {
@@ -48,9 +56,7 @@ impl Groups {
             None if id.is_empty() => ResponseError::InvalidGroupId,
             None => ResponseError::UnknownMemberId,
         };
-        let answer =
-            SyncAnswer { error: Some(error), protocol_type: None, protocol: None, assignment: Bytes::new() };
-        self.answers.push(Answer::Sync(token, answer));
+        self.answers.push(Answer::Sync(token, SyncAnswer::failed(error)));
     }
 
     /// A member lives.
@@ -182,7 +188,7 @@ impl Group {
                 let member = self.members.get_mut(&member_id).ok_or(ResponseError::UnknownMemberId)?;
                 member.synced = true;
                 if let Some(old) = member.syncing.replace(token) {
-                    let answer = self.sync_failed(ResponseError::RebalanceInProgress);
+                    let answer = SyncAnswer::failed(ResponseError::RebalanceInProgress);
                     self.answers.push(Answer::Sync(old, answer));
                 }
                 if self.leader.as_ref() == Some(&member_id) {

@@ -48,9 +48,9 @@ pub struct Limits {
     pub initial_delay_ms: u32,
     /// group.max.size
     pub members_max: usize,
-    /// Groups with members in one shard. At that, groups that have lost their members are forgotten.
+    /// Groups with members at one coordinator. At that, groups that have lost their members are forgotten.
     pub groups_max: usize,
-    /// What the members of all groups of one shard take with their metadata and assignments, bytes.
+    /// What the members of all groups of one coordinator take with their metadata and assignments, bytes.
     pub bytes_max: usize,
 }
 
@@ -199,7 +199,7 @@ impl Group {
     }
 }
 
-/// All groups of a shard.
+/// All groups of a coordinator.
 #[derive(Debug)]
 pub struct Groups {
     limits: Limits,

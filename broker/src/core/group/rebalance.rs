@@ -24,7 +24,7 @@ impl Group {
     }
 
     fn interrupt_syncs(&mut self) {
-        let answer = self.sync_failed(ResponseError::RebalanceInProgress);
+        let answer = SyncAnswer::failed(ResponseError::RebalanceInProgress);
         for member in self.members.values_mut() {
             member.assignment.clear();
             if let Some(token) = member.syncing.take() {
@@ -127,15 +127,6 @@ impl Group {
         }
     }
 
-    pub(super) fn sync_failed(&self, error: ResponseError) -> SyncAnswer {
-        SyncAnswer {
-            error: Some(error),
-            protocol_type: None,
-            protocol: None,
-            assignment: bytes::Bytes::new(),
-        }
-    }
-
     /// A member goes, whatever the reason; the group rebalances without it.
     pub(super) fn remove(&mut self, now: Millis, member_id: &StrBytes) {
         let Some(member) = self.members.remove(member_id) else { return };
@@ -147,7 +138,7 @@ impl Group {
             self.answers.push(Answer::Join(token, answer));
         }
         if let Some(token) = member.syncing {
-            let answer = self.sync_failed(ResponseError::UnknownMemberId);
+            let answer = SyncAnswer::failed(ResponseError::UnknownMemberId);
             self.answers.push(Answer::Sync(token, answer));
         }
         if self.leader.as_ref() == Some(member_id) {

@@ -1,17 +1,18 @@
 //! One partition's log: which offsets exist, where their bytes lie, what may be read, written, deleted.
 //!
-//! Batches enter by [`PartitionLog::append`] with the next offset, become readable by [`PartitionLog::committed`],
-//! are handed to their segment file by [`PartitionLog::plan_write`] and forgotten by [`PartitionLog::expire`].
+//! Committed batches enter by [`PartitionLog::append`] in the order of the replicated log, each with the next offset, and
+//! may be read from then on; they are handed to their segment file by [`PartitionLog::plan_write`] and forgotten by
+//! [`PartitionLog::expire`]. What a leader has only proposed is not here: see [`crate::core::ahead`].
 //!
 //! Invariants:
-//! - `log_start ≤ written_end ≤ high_watermark ≤ log_end`, save that `log_start` may lie above `written_end` only when
-//!   both equal `high_watermark`'s past (DeleteRecords stops at the high watermark, and writing goes on underneath).
+//! - `log_start ≤ written_end ≤ high_watermark`, save that DeleteRecords may move `log_start` above `written_end`:
+//!   writing goes on underneath.
 //! - offsets are without gaps: each batch's base offset is the one after its predecessor's last.
 //! - everything at or above `written_end` is in `tail`; a batch leaves `tail` only after it was written.
-//! - what was never committed is never written to a segment, so segments hold acknowledged batches only.
 //!
 //! It opens no file: reads and writes are plans that the shell carries out.
 
+mod epochs;
 pub mod scan;
 pub mod segment;
 
@@ -20,7 +21,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use wire::kafka::batch::Header;
 
-use super::producers::{Producers, SequenceError, Verdict};
+use super::producers::Producers;
+use epochs::Epochs;
 use segment::Segment;
 
 /// A batch that is still in memory.
@@ -111,17 +113,15 @@ pub struct PartitionLog {
     log_start: i64,
     written_end: i64,
     high_watermark: i64,
-    log_end: i64,
     segments: Vec<Segment>,
     tail: VecDeque<TailBatch>,
     tail_bytes: usize,
-    /// Entries proposed and not yet committed: index in the replicated log, offset after the batch.
-    proposed: VecDeque<(u64, i64)>,
     producers: Producers,
+    epochs: Epochs,
 }
 
 impl PartitionLog {
-    /// A log as found on disk: `segments` in order, everything in them acknowledged. `log_start` comes from the
+    /// A log as found on disk: `segments` in order, everything in them committed. `log_start` comes from the
     /// checkpoint; without segments the log is empty and begins there.
     ///
     /// # Panics
@@ -133,16 +133,19 @@ impl PartitionLog {
         }
         let end = segments.last().map_or(log_start, Segment::next_offset);
         let start = segments.first().map_or(log_start, |s| log_start.max(s.base_offset()));
+        let mut epochs = Epochs::default();
+        for (epoch, first) in segments.iter().flat_map(|s| s.epochs()) {
+            epochs.add(*epoch, *first);
+        }
         Self {
             log_start: start,
             written_end: end,
             high_watermark: end,
-            log_end: end,
             segments,
             tail: VecDeque::new(),
             tail_bytes: 0,
-            proposed: VecDeque::new(),
             producers,
+            epochs,
         }
     }
 
@@ -152,16 +155,10 @@ impl PartitionLog {
         self.log_start
     }
 
-    /// One past the last offset that may be read.
+    /// One past the last committed offset, which is the last that there is.
     #[must_use]
     pub fn high_watermark(&self) -> i64 {
         self.high_watermark
-    }
-
-    /// One past the last offset taken.
-    #[must_use]
-    pub fn log_end(&self) -> i64 {
-        self.log_end
     }
 
     /// One past the last offset written to a segment file.
@@ -194,53 +191,37 @@ impl PartitionLog {
         &self.segments
     }
 
-    /// Whether a produced batch is to be appended, was already, or is out of order.
-    ///
-    /// # Errors
-    /// [`SequenceError`].
-    pub fn check(&self, header: &Header) -> Result<Verdict, SequenceError> {
-        self.producers.check(header)
+    /// The batches that are in memory and at or above `offset`, in order.
+    pub fn tail_from(&self, offset: i64) -> impl Iterator<Item = &TailBatch> {
+        let first = self.tail.partition_point(|b| b.header.last_offset() < offset);
+        self.tail.range(first..)
     }
 
-    /// Takes a batch whose header carries the next offset; `index` is its entry in the replicated log.
+    /// Where the newest epoch up to `epoch` that has batches ended, as a follower of `epoch` must be told (KIP-101): that
+    /// epoch, and the offset behind its last. `current` is the epoch of whoever leads now. `None`: later than that, or
+    /// nothing is known.
+    #[must_use]
+    pub fn end_of_epoch(&self, epoch: i32, current: i32) -> Option<(i32, i64)> {
+        self.epochs.end_of(epoch, current, self.high_watermark)
+    }
+
+    /// Takes a committed batch, whose header carries the next offset.
     ///
     /// # Panics
     /// When the offset isn't the next.
-    pub fn append(&mut self, index: u64, header: Header, bytes: Bytes) {
-        assert_eq!(header.base_offset, self.log_end, "offsets are without gaps");
-        self.log_end = header.last_offset() + 1;
+    pub fn append(&mut self, header: Header, bytes: Bytes) {
+        assert_eq!(header.base_offset, self.high_watermark, "offsets are without gaps");
+        self.high_watermark = header.last_offset() + 1;
         self.producers.record(&header);
-        self.proposed.push_back((index, self.log_end));
+        self.epochs.add(header.leader_epoch, header.base_offset);
         self.tail_bytes += bytes.len();
         self.tail.push_back(TailBatch { header, bytes });
-    }
-
-    /// Everything up to `index` of the replicated log is durable. Gives the new high watermark if it moved.
-    pub fn committed(&mut self, index: u64) -> Option<i64> {
-        let before = self.high_watermark;
-        while let Some(&(proposed, end)) = self.proposed.front() {
-            if proposed > index {
-                break;
-            }
-            self.high_watermark = end;
-            self.proposed.pop_front();
-        }
-        (self.high_watermark > before).then_some(self.high_watermark)
-    }
-
-    /// The entry that holds `offset`, unless it is committed.
-    #[must_use]
-    pub fn index_of_uncommitted(&self, offset: i64) -> Option<u64> {
-        if offset < self.high_watermark {
-            return None;
-        }
-        self.proposed.iter().find(|(_, end)| *end > offset).map(|(index, _)| *index)
     }
 
     /// Where to read whole batches of `bytes_max` bytes from `offset` on: at least one, however large.
     #[must_use]
     pub fn read(&self, offset: i64, bytes_max: usize) -> ReadPlan {
-        if offset < self.log_start || offset > self.log_end {
+        if offset < self.log_start || offset > self.high_watermark {
             return ReadPlan::OutOfRange;
         }
         if offset >= self.high_watermark {
@@ -258,7 +239,7 @@ impl PartitionLog {
         let mut batches = Vec::new();
         for batch in self.tail.iter().skip(first) {
             bytes += batch.bytes.len();
-            if batch.header.base_offset >= self.high_watermark || (bytes > bytes_max && !batches.is_empty()) {
+            if bytes > bytes_max && !batches.is_empty() {
                 break;
             }
             batches.push(batch.bytes.clone());
@@ -281,7 +262,7 @@ impl PartitionLog {
         })
     }
 
-    /// Bytes of batches not yet written, committed or not.
+    /// Bytes of batches not yet written.
     #[must_use]
     pub fn unwritten_bytes(&self) -> usize {
         let first = self.tail.partition_point(|b| b.header.base_offset < self.written_end);
@@ -293,7 +274,7 @@ impl PartitionLog {
     #[must_use]
     pub fn plan_write(&self, bytes_max: usize, retention: &Retention) -> Option<WritePlan> {
         let first = self.tail.partition_point(|b| b.header.base_offset < self.written_end);
-        let next = self.tail.get(first).filter(|b| b.header.base_offset < self.high_watermark)?;
+        let next = self.tail.get(first)?;
         let open = self.segments.last().filter(|s| !s.is_full(next.bytes.len(), &next.header, retention));
         let (segment, position, rolls) = match open {
             Some(s) => (s.base_offset(), s.bytes(), false),
@@ -303,9 +284,7 @@ impl PartitionLog {
         for batch in self.tail.iter().skip(first) {
             let full = position + (plan.bytes + batch.bytes.len()) as u64 > retention.segment_bytes;
             let enough = plan.bytes + batch.bytes.len() > bytes_max;
-            if batch.header.base_offset >= self.high_watermark
-                || (!plan.batches.is_empty() && (full || enough))
-            {
+            if !plan.batches.is_empty() && (full || enough) {
                 break;
             }
             plan.bytes += batch.bytes.len();
@@ -358,7 +337,7 @@ impl PartitionLog {
                 && !newest
                 && total - segment.bytes() >= retention.retention_bytes as u64;
             let below_start = !newest && segment.next_offset() <= self.log_start;
-            let still_fed = newest && self.written_end < self.log_end;
+            let still_fed = newest && self.written_end < self.high_watermark;
             if still_fed || !(aged || oversize || below_start) {
                 break;
             }
@@ -369,6 +348,7 @@ impl PartitionLog {
         if let Some(last) = gone.last() {
             self.log_start = self.log_start.max(last.next_offset());
             let start = self.log_start;
+            self.epochs.forget_before(start);
             while let Some(front) =
                 self.tail.front().filter(|b| b.header.last_offset() < start.min(self.written_end))
             {
@@ -395,13 +375,8 @@ impl PartitionLog {
     pub fn max_timestamp(&self) -> i64 {
         let live = self.segments.iter().filter(|s| s.next_offset() > self.log_start);
         let filed = live.map(Segment::max_timestamp).max().unwrap_or(-1);
-        let tail = self.committed_tail(self.log_start).map(|b| b.header.max_timestamp).max().unwrap_or(-1);
+        let tail = self.tail_from(self.log_start).map(|b| b.header.max_timestamp).max().unwrap_or(-1);
         filed.max(tail)
-    }
-
-    fn committed_tail(&self, from: i64) -> impl Iterator<Item = &TailBatch> {
-        let first = self.tail.partition_point(|b| b.header.last_offset() < from);
-        self.tail.range(first..).take_while(|b| b.header.base_offset < self.high_watermark)
     }
 
     /// Where the first record at or after `timestamp` and at or above `from` is. Of what is in files that can't be told for
@@ -419,7 +394,7 @@ impl PartitionLog {
             };
             return TimePlan::File(region, next);
         }
-        let later = self.committed_tail(from).filter(|b| b.header.max_timestamp >= timestamp);
+        let later = self.tail_from(from).filter(|b| b.header.max_timestamp >= timestamp);
         let found = later.filter_map(|b| scan::first_in_batch(&b.bytes, timestamp, from)).next();
         found.map_or(TimePlan::None, |(timestamp, offset)| TimePlan::Found(timestamp, offset))
     }
@@ -433,13 +408,13 @@ mod tests {
     const KEEP: Retention =
         Retention { retention_ms: -1, retention_bytes: -1, segment_bytes: 400, segment_ms: i64::MAX };
 
-    fn push(log: &mut PartitionLog, index: u64, timestamp: i64, records: usize) {
+    fn push(log: &mut PartitionLog, timestamp: i64, records: usize) {
         let records: Vec<(i64, &[u8])> =
             (0..records).map(|i| (timestamp + i as i64, &b"0123456789"[..])).collect();
         let mut bytes = batch::build(&records, None);
-        batch::set_base_offset(&mut bytes, log.log_end());
+        batch::set_base_offset(&mut bytes, log.high_watermark());
         let header = Header::parse(&bytes).unwrap();
-        log.append(index, header, Bytes::from(bytes));
+        log.append(header, Bytes::from(bytes));
     }
 
     fn write_all(log: &mut PartitionLog) -> Vec<(i64, u64, bool, usize)> {
@@ -452,32 +427,25 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_committed_is_read_and_written() {
+    fn what_is_in_memory_is_read_whole() {
         let mut log = PartitionLog::new(0, vec![], Producers::default());
-        push(&mut log, 1, 100, 3);
-        push(&mut log, 2, 200, 2);
-        assert_eq!(log.read(0, 1000), ReadPlan::Empty);
-        assert!(log.plan_write(1000, &KEEP).is_none());
-        assert_eq!(log.index_of_uncommitted(4), Some(2));
-        assert_eq!(log.committed(1), Some(3));
-        assert_eq!(log.committed(1), None);
-        assert!(matches!(log.read(0, 1000), ReadPlan::Memory(b) if b.len() == 1));
+        push(&mut log, 100, 3);
+        push(&mut log, 200, 2);
+        assert!(matches!(log.read(0, 1000), ReadPlan::Memory(b) if b.len() == 2));
         assert!(matches!(log.read(1, 1), ReadPlan::Memory(b) if b.len() == 1), "the middle of a batch");
-        assert_eq!(log.read(3, 1000), ReadPlan::Empty);
         assert_eq!(log.read(5, 1000), ReadPlan::Empty, "the log end is in range");
         assert_eq!(log.read(6, 1000), ReadPlan::OutOfRange);
         assert_eq!(log.read(-1, 1000), ReadPlan::OutOfRange);
-        assert_eq!(log.plan_write(1000, &KEEP).unwrap().end(), 3);
-        assert_eq!(log.index_of_uncommitted(2), None);
+        assert_eq!(log.plan_write(1000, &KEEP).unwrap().end(), 5);
+        assert_eq!(log.tail_from(3).count(), 1);
     }
 
     #[test]
     fn segments_roll_when_full_and_reads_move_to_files() {
         let mut log = PartitionLog::new(0, vec![], Producers::default());
         for index in 0..6 {
-            push(&mut log, index, 100 * index as i64, 2); // 61 + 2·17 = 95 bytes
+            push(&mut log, 100 * index, 2); // 61 + 2·17 = 95 bytes
         }
-        log.committed(5);
         assert_eq!(write_all(&mut log), [(0, 0, true, 4), (8, 0, true, 2)]);
         assert_eq!((log.written_end(), log.segments().len()), (12, 2));
         log.trim_tail(0);
@@ -485,7 +453,29 @@ mod tests {
         let ReadPlan::File(region) = log.read(9, 50) else { panic!("from the file") };
         assert_eq!((region.segment, region.position), (8, 0));
         let again = PartitionLog::new(0, log.segments().to_vec(), Producers::default());
-        assert_eq!((again.log_end(), again.high_watermark(), again.log_start()), (12, 12, 0));
+        assert_eq!((again.high_watermark(), again.log_start()), (12, 0));
+    }
+
+    #[test]
+    fn epochs_are_known_from_batches_and_segments() {
+        let mut log = PartitionLog::new(0, vec![], Producers::default());
+        for epoch in [2, 2, 5] {
+            let mut bytes = batch::build(&[(1, b"x"), (1, b"y")], None);
+            batch::set_base_offset(&mut bytes, log.high_watermark());
+            batch::set_leader_epoch(&mut bytes, epoch);
+            log.append(Header::parse(&bytes).unwrap(), Bytes::from(bytes));
+        }
+        write_all(&mut log);
+        let again = PartitionLog::new(0, log.segments().to_vec(), Producers::default());
+        for log in [log, again] {
+            assert_eq!(log.end_of_epoch(2, 7), Some((2, 4)));
+            assert_eq!(
+                log.end_of_epoch(4, 7),
+                Some((2, 4)),
+                "an epoch without a batch ended with the one before"
+            );
+            assert_eq!(log.end_of_epoch(5, 7), Some((5, 6)));
+        }
     }
 
     #[test]
@@ -493,9 +483,8 @@ mod tests {
         let fill = || {
             let mut log = PartitionLog::new(0, vec![], Producers::default());
             for index in 0..6 {
-                push(&mut log, index, 1000 * index as i64, 2);
+                push(&mut log, 1000 * index, 2);
             }
-            log.committed(5);
             write_all(&mut log);
             log.trim_tail(0);
             log
@@ -507,9 +496,8 @@ mod tests {
         assert_eq!(log.expire(4002, &aged).len(), 1);
         assert_eq!((log.log_start(), log.read(0, 10)), (8, ReadPlan::OutOfRange));
         assert_eq!(log.expire(100_000, &aged).len(), 1, "the newest goes too once it is old");
-        assert_eq!((log.log_start(), log.log_end()), (12, 12));
-        push(&mut log, 9, 5000, 1);
-        log.committed(9);
+        assert_eq!((log.log_start(), log.high_watermark()), (12, 12));
+        push(&mut log, 5000, 1);
         assert_eq!(write_all(&mut log), [(12, 0, true, 1)]);
 
         let mut log = fill();
@@ -525,9 +513,8 @@ mod tests {
     fn times_are_found_behind_deleted_records() {
         let mut log = PartitionLog::new(0, vec![], Producers::default());
         for index in 0..6 {
-            push(&mut log, index, 1000 * (index as i64 + 1), 2);
+            push(&mut log, 1000 * (index + 1), 2);
         }
-        log.committed(5);
         write_all(&mut log);
         log.delete_before(9);
         // The first segment has such times too, but none of its records is there any more.
@@ -535,8 +522,7 @@ mod tests {
         assert_eq!((region.segment, next), (8, 12));
         assert_eq!(log.find_time(1500, next), TimePlan::None);
         assert_eq!(log.max_timestamp(), 6001);
-        push(&mut log, 6, 9000, 1);
-        log.committed(6);
+        push(&mut log, 9000, 1);
         assert_eq!(log.find_time(1500, next), TimePlan::Found(9000, 12));
         log.delete_before(12);
         assert_eq!(log.max_timestamp(), 9000);
@@ -545,17 +531,16 @@ mod tests {
     #[test]
     fn times_are_found_in_files_and_memory() {
         let mut log = PartitionLog::new(0, vec![], Producers::default());
-        push(&mut log, 1, 1000, 3);
-        log.committed(1);
+        push(&mut log, 1000, 3);
         write_all(&mut log);
         log.trim_tail(0);
-        push(&mut log, 2, 2000, 3);
-        push(&mut log, 3, 3000, 3);
-        log.committed(2);
+        push(&mut log, 2000, 3);
+        push(&mut log, 3000, 3);
         assert!(matches!(log.find_time(1001, 0), TimePlan::File(r, 3) if r.segment == 0 && r.position == 0));
         assert_eq!(log.find_time(1500, 0), TimePlan::Found(2000, 3));
         assert_eq!(log.find_time(2001, 0), TimePlan::Found(2001, 4));
-        assert_eq!(log.find_time(2500, 0), TimePlan::None, "not committed");
-        assert_eq!(log.max_timestamp(), 2002);
+        assert_eq!(log.find_time(2500, 0), TimePlan::Found(3000, 6));
+        assert_eq!(log.find_time(3003, 0), TimePlan::None);
+        assert_eq!(log.max_timestamp(), 3002);
     }
 }

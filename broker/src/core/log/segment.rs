@@ -12,7 +12,7 @@ use crate::core::producers::Producers;
 /// Bytes of log between two index entries: 24 bytes of memory per 64 KiB of log.
 pub const INDEX_INTERVAL_BYTES: u64 = 64 * 1024;
 
-const MAGIC: &[u8; 8] = b"mlrcidx1";
+const MAGIC: &[u8; 8] = b"mlrcidx2";
 
 /// One index entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub struct Segment {
     max_timestamp: i64,
     first_timestamp: i64,
     index: Vec<Entry>,
+    /// Leader epochs that begin here or go on from before: epoch, offset of its first batch in this segment.
+    epochs: Vec<(i32, i64)>,
 }
 
 impl Segment {
@@ -46,6 +48,7 @@ impl Segment {
             max_timestamp: -1,
             first_timestamp: -1,
             index: Vec::new(),
+            epochs: Vec::new(),
         }
     }
 
@@ -73,6 +76,12 @@ impl Segment {
         self.max_timestamp
     }
 
+    /// The leader epochs of its batches, each with the offset of its first batch here.
+    #[must_use]
+    pub fn epochs(&self) -> &[(i32, i64)] {
+        &self.epochs
+    }
+
     /// A batch was added at its end.
     ///
     /// # Panics
@@ -86,6 +95,9 @@ impl Segment {
         }
         if self.bytes == 0 {
             self.first_timestamp = header.base_timestamp;
+        }
+        if self.epochs.last().is_none_or(|(last, _)| *last < header.leader_epoch) {
+            self.epochs.push((header.leader_epoch, header.base_offset));
         }
         self.bytes += header.total_bytes as u64;
         self.next_offset = header.last_offset() + 1;
@@ -136,6 +148,11 @@ impl Segment {
                 out.extend_from_slice(&field.to_le_bytes());
             }
         }
+        out.extend_from_slice(&(self.epochs.len() as u64).to_le_bytes());
+        for (epoch, offset) in &self.epochs {
+            out.extend_from_slice(&i64::from(*epoch).to_le_bytes());
+            out.extend_from_slice(&offset.to_le_bytes());
+        }
         producers.encode(&mut out);
         let crc = crc32c::crc32c(&out);
         out.extend_from_slice(&crc.to_le_bytes());
@@ -163,6 +180,9 @@ impl Segment {
         for _ in 0..take()? {
             let (offset, position, max_timestamp_before) = (take()?, u64::try_from(take()?).ok()?, take()?);
             segment.index.push(Entry { offset, position, max_timestamp_before });
+        }
+        for _ in 0..take()? {
+            segment.epochs.push((i32::try_from(take()?).ok()?, take()?));
         }
         let producers = Producers::decode(rest)?;
         Some((segment, producers))

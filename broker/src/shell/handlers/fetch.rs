@@ -10,10 +10,10 @@ use wire::kafka::message::Head;
 use wire::kafka::messages::FetchRequest;
 use wire::kafka::{ResponseError, StrBytes};
 
-use crate::core::api::{check_epoch, fetch};
+use crate::core::api::fetch;
 use crate::shell::core::{Core, Reservation};
 use crate::shell::handlers::{Answer, per_shard};
-use crate::shell::shard::Shard;
+use crate::shell::shard::{Part, Shard};
 
 /// The longest wait of a poll, whatever is asked for.
 const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -21,14 +21,7 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 /// One partition that is asked for.
 struct Asked {
     index: i32,
-    place: Result<Place, ResponseError>,
-}
-
-#[derive(Clone, Copy)]
-struct Place {
-    uid: u64,
-    offset: i64,
-    bytes_max: usize,
+    place: Result<Part, ResponseError>,
 }
 
 /// The whole answer.
@@ -69,10 +62,9 @@ pub(super) async fn handle(core: &Rc<Core>, head: &Head, request: FetchRequest) 
 fn asked(core: &Rc<Core>, request: &FetchRequest) -> Vec<Asked> {
     let topics = core.topics();
     let place = |name: &StrBytes, p: &wire::kafka::messages::fetch_request::FetchPartition| {
-        check_epoch(p.current_leader_epoch)?;
         let uid = topics.partition(name, p.partition).ok_or(ResponseError::UnknownTopicOrPartition)?;
         let bytes_max = usize::try_from(p.partition_max_bytes).unwrap_or(0);
-        Ok(Place { uid, offset: p.fetch_offset, bytes_max })
+        Ok(Part { uid, epoch: p.current_leader_epoch, offset: p.fetch_offset, bytes_max })
     };
     let mut asked = Vec::new();
     for topic in &request.topics {
@@ -86,7 +78,7 @@ fn asked(core: &Rc<Core>, request: &FetchRequest) -> Vec<Asked> {
 /// What there is in each partition, and the memory that it takes.
 async fn read(core: &Rc<Core>, asked: &[Asked], bytes_max: usize) -> (Vec<Partition>, Vec<Reservation>) {
     let items = asked.iter().filter_map(|a| a.place.ok());
-    let items = items.map(|p| (core.shared.shard_of(p.uid), (p.uid, p.offset, p.bytes_max))).collect();
+    let items = items.map(|part| (core.shared.shard_of(part.uid), part)).collect();
     let run = move |shard: Rc<Shard>, parts| async move { shard.read(parts, bytes_max).await };
     let mut reads = per_shard(core, items, run).await.into_iter();
     let mut partitions = Vec::with_capacity(asked.len());

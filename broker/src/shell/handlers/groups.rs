@@ -15,21 +15,44 @@ use crate::core::api::{
 };
 use crate::core::group::Identity;
 use crate::core::offsets::Action;
+use crate::shell::coordinator::Coordinator;
 use crate::shell::core::Core;
 use crate::shell::mail::Receipt;
 use crate::shell::shard::Shard;
 
-/// Runs a job on the shard of a group.
+/// Runs a job on the core of a group's coordinator.
 pub(super) async fn on_group<T, F, Fut>(core: &Rc<Core>, group: &str, job: F) -> T
 where
     T: Send + 'static,
-    F: FnOnce(Rc<Shard>) -> Fut + Send + 'static,
+    F: FnOnce(Rc<Coordinator>) -> Fut + Send + 'static,
     Fut: Future<Output = T> + 'static,
 {
-    let shard = core.shared.shard_of_group(group);
+    let number = core.shared.coordinator_of(group);
+    let shard = core.shared.shard_of_coordinator(number);
     let to = core.shared.core_of(shard);
-    let receipt: Receipt<T> = core.send(to, move |core: Rc<Core>| job(core.shard(shard))).await;
+    let job = move |core: Rc<Core>| job(core.shard(shard).coordinator(number).clone());
+    let receipt: Receipt<T> = core.send(to, job).await;
     receipt.await
+}
+
+/// Items, each with its coordinator's number, as [`per_shard`]; `run` is called once for each item.
+pub(super) async fn per_coordinator<I, O, F, Fut>(core: &Rc<Core>, items: Vec<(usize, I)>, run: F) -> Vec<O>
+where
+    I: Send + 'static,
+    O: Send + 'static,
+    F: Fn(Rc<Coordinator>, I) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = O> + 'static,
+{
+    let place = |(number, item): (usize, I)| (core.shared.shard_of_coordinator(number), (number, item));
+    let items = items.into_iter().map(place).collect();
+    let run = move |shard: Rc<Shard>, items: Vec<(usize, I)>| async move {
+        let mut results = Vec::with_capacity(items.len());
+        for (number, item) in items {
+            results.push(run(shard.coordinator(number).clone(), item).await);
+        }
+        results
+    };
+    per_shard(core, items, run).await
 }
 
 /// JoinGroup, SyncGroup, Heartbeat, LeaveGroup.
@@ -48,8 +71,8 @@ pub(super) async fn handle_membership(
             let fresh = format!("{:016x}{:016x}", runtime::random_u64(), runtime::random_u64());
             let fresh = StrBytes::from_string(fresh);
             let join = api_join::read(&request, version, &head.client_id, client.host.clone(), fresh);
-            let answer = on_group(core, &group, move |shard| async move {
-                shard.coordinator.join(shard.shared.uptime_ms(), join).await
+            let answer = on_group(core, &group, move |coordinator| async move {
+                coordinator.join(coordinator.shared.uptime_ms(), join).await
             });
             Handled::response(head, &api_join::answer(answer.await, version))?
         }
@@ -57,8 +80,8 @@ pub(super) async fn handle_membership(
             let request: SyncGroupRequest = message::decode(version, frame)?;
             let group = request.group_id.clone();
             let sync = api_sync::read(request);
-            let answer = on_group(core, &group, move |shard| async move {
-                shard.coordinator.sync(shard.shared.uptime_ms(), sync).await
+            let answer = on_group(core, &group, move |coordinator| async move {
+                coordinator.sync(coordinator.shared.uptime_ms(), sync).await
             });
             Handled::response(head, &api_sync::answer(answer.await, version))?
         }
@@ -70,10 +93,11 @@ pub(super) async fn handle_membership(
                 instance_id: request.group_instance_id,
                 generation: request.generation_id,
             };
-            let result = on_group(core, &request.group_id, move |shard| async move {
-                let now = shard.shared.uptime_ms();
-                let result = shard.coordinator.groups.borrow_mut().heartbeat(now, &identity);
-                shard.coordinator.settle();
+            let result = on_group(core, &request.group_id, move |coordinator| async move {
+                coordinator.check_leads()?;
+                let now = coordinator.shared.uptime_ms();
+                let result = coordinator.groups.borrow_mut().heartbeat(now, &identity);
+                coordinator.settle();
                 result
             });
             Handled::response(head, &HeartbeatResponse::default().with_error_code(code(&result.await)))?
@@ -82,16 +106,17 @@ pub(super) async fn handle_membership(
             let request: LeaveGroupRequest = message::decode(version, frame)?;
             let members = api_leave::members(&request, version);
             let group = request.group_id.clone();
-            let results = on_group(core, &request.group_id, move |shard| async move {
-                let now = shard.shared.uptime_ms();
+            let results = on_group(core, &request.group_id, move |coordinator| async move {
+                let now = coordinator.shared.uptime_ms();
                 let mut results = Vec::with_capacity(members.len());
                 for member in members {
-                    let mut groups = shard.coordinator.groups.borrow_mut();
                     let instance = member.group_instance_id.as_ref();
-                    let result = groups.leave(now, &group, &member.member_id, instance);
+                    let mut groups = coordinator.groups.borrow_mut();
+                    let leads = coordinator.check_leads();
+                    let result = leads.and_then(|()| groups.leave(now, &group, &member.member_id, instance));
                     results.push((member, result));
                 }
-                shard.coordinator.settle();
+                coordinator.settle();
                 results
             });
             Handled::response(head, &api_leave::answer(results.await, version))?
@@ -111,26 +136,32 @@ pub(super) async fn handle_overview(
         ApiKey::DescribeGroups => {
             let request: DescribeGroupsRequest = message::decode(version, frame)?;
             let asked = once(request.groups.into_iter(), Clone::clone);
-            let items = asked.map(|id| (core.shared.shard_of_group(&id), id)).collect();
-            let run = move |shard: Rc<Shard>, ids: Vec<GroupId>| async move {
-                let groups = shard.coordinator.groups.borrow();
-                let offsets = shard.coordinator.offsets.borrow();
-                let describe =
-                    |id| api_describe::describe(id, groups.get(id), !offsets.group(id).is_empty(), version);
-                ids.iter().map(describe).collect()
+            let items = asked.map(|id| (core.shared.coordinator_of(&id), id)).collect();
+            let run = move |coordinator: Rc<Coordinator>, id: GroupId| async move {
+                if let Err(error) = coordinator.caught_up().await {
+                    return api_describe::refused(&id, error);
+                }
+                let groups = coordinator.groups.borrow();
+                let offsets = coordinator.offsets.borrow();
+                api_describe::describe(&id, groups.get(&id), !offsets.group(&id).is_empty(), version)
             };
-            let groups = per_shard(core, items, run).await;
+            let groups = per_coordinator(core, items, run).await;
             Handled::response(head, &DescribeGroupsResponse::default().with_groups(groups))?
         }
         ApiKey::ListGroups => {
             let request: ListGroupsRequest = message::decode(version, frame)?;
-            let items = (0..core.shared.layout.shards).map(|shard| (shard, request.clone())).collect();
-            let run = |shard: Rc<Shard>, requests: Vec<ListGroupsRequest>| async move {
-                let groups = shard.coordinator.groups.borrow();
-                let offsets = shard.coordinator.offsets.borrow();
-                requests.iter().map(|request| api_list::list(&groups, &offsets, request)).collect()
+            // Those of other nodes are theirs to list: clients ask every broker.
+            let coordinators = 0..core.shared.layout.coordinators;
+            let items = coordinators.map(|number| (number, request.clone())).collect();
+            let run = |coordinator: Rc<Coordinator>, request: ListGroupsRequest| async move {
+                if !coordinator.leading.acts() {
+                    return Vec::new();
+                }
+                let groups = coordinator.groups.borrow();
+                let offsets = coordinator.offsets.borrow();
+                api_list::list(&groups, &offsets, &request)
             };
-            let groups = per_shard(core, items, run).await.into_iter().flatten().collect();
+            let groups = per_coordinator(core, items, run).await.into_iter().flatten().collect();
             Handled::response(head, &ListGroupsResponse::default().with_groups(groups))?
         }
         _ => {
@@ -139,7 +170,7 @@ pub(super) async fn handle_overview(
             for id in request.groups_names {
                 let result = on_group(core, &id, {
                     let id = id.clone();
-                    move |shard| async move { delete(&shard, &id).await }
+                    move |coordinator| async move { delete(&coordinator, &id).await }
                 });
                 let result = DeletableGroupResult::default().with_error_code(code(&result.await));
                 results.push(result.with_group_id(id));
@@ -149,8 +180,8 @@ pub(super) async fn handle_overview(
     })
 }
 
-async fn delete(shard: &Rc<Shard>, id: &str) -> Result<(), ResponseError> {
-    let coordinator = &shard.coordinator;
+async fn delete(coordinator: &Rc<Coordinator>, id: &str) -> Result<(), ResponseError> {
+    coordinator.caught_up().await?;
     let known =
         coordinator.groups.borrow().get(id).is_some() || !coordinator.offsets.borrow().group(id).is_empty();
     if !known {

@@ -1,6 +1,5 @@
 //! What partitions are asked one by one: ListOffsets, DeleteRecords, OffsetForLeaderEpoch.
 
-use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use wire::kafka::ResponseError;
@@ -11,9 +10,8 @@ use wire::kafka::messages::*;
 
 use super::per_shard;
 use crate::core::api::list_offsets::{self as api, Wanted};
-use crate::core::api::{check_epoch, delete_records as api_delete, offset_for_leader_epoch as api_epoch};
+use crate::core::api::{delete_records as api_delete, offset_for_leader_epoch as api_epoch};
 use crate::shell::core::Core;
-use crate::shell::flush;
 use crate::shell::partition::Partition;
 use crate::shell::shard::Shard;
 
@@ -26,7 +24,7 @@ async fn ask<Q, A, F, Fut>(
 where
     Q: Send + 'static,
     A: Send + 'static,
-    F: Fn(Rc<Partition>, Q) -> Fut + Clone + Send + 'static,
+    F: Fn(Rc<Shard>, Rc<Partition>, Q) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = Result<A, ResponseError>> + 'static,
 {
     let mut refused = Vec::new();
@@ -44,7 +42,7 @@ where
         let mut answers = Vec::with_capacity(items.len());
         for (uid, q) in items {
             answers.push(match shard.partition(uid) {
-                Some(partition) => answer(partition, q).await,
+                Some(partition) => answer(shard.clone(), partition, q).await,
                 None => Err(ResponseError::UnknownTopicOrPartition),
             });
         }
@@ -58,18 +56,24 @@ where
     refused.into_iter().map(next).collect()
 }
 
-async fn find(partition: Rc<Partition>, wanted: Wanted) -> Result<Option<(i64, i64)>, ResponseError> {
+/// Timestamp, offset, and the leader epoch in which this was found out.
+async fn find(
+    partition: Rc<Partition>,
+    (epoch, wanted): (i32, Wanted),
+) -> Result<Option<(i64, i64, i32)>, ResponseError> {
+    let epoch = partition.check_leads(epoch)?;
     let (log_start, high_watermark, max_timestamp) = {
         let log = partition.log.borrow();
         (log.log_start(), log.high_watermark(), log.max_timestamp())
     };
-    match wanted {
-        Wanted::Earliest => Ok(Some((-1, log_start))),
-        Wanted::Latest => Ok(Some((-1, high_watermark))),
-        Wanted::MaxTimestamp if max_timestamp < 0 => Ok(None),
-        Wanted::MaxTimestamp => partition.find_time(max_timestamp).await,
-        Wanted::At(timestamp) => partition.find_time(timestamp).await,
-    }
+    let found = match wanted {
+        Wanted::Earliest => Some((-1, log_start)),
+        Wanted::Latest => Some((-1, high_watermark)),
+        Wanted::MaxTimestamp if max_timestamp < 0 => None,
+        Wanted::MaxTimestamp => partition.find_time(max_timestamp).await?,
+        Wanted::At(timestamp) => partition.find_time(timestamp).await?,
+    };
+    Ok(found.map(|(timestamp, offset)| (timestamp, offset, epoch)))
 }
 
 /// ListOffsets.
@@ -86,10 +90,10 @@ pub(super) async fn handle(
                 .partition(&topic.name, p.partition_index)
                 .ok_or(ResponseError::UnknownTopicOrPartition);
             let wanted = api::wanted(p.timestamp, version);
-            let epoch = check_epoch(p.current_leader_epoch);
-            questions.push(uid.and_then(|uid| epoch.and(wanted).map(|wanted| (uid, wanted))));
+            questions.push(uid.and_then(|uid| wanted.map(|wanted| (uid, (p.current_leader_epoch, wanted)))));
         }
     }
+    let find = |_, partition, asked| find(partition, asked);
     let mut found = ask(core, questions, find).await.into_iter();
     let mut responses = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
@@ -103,7 +107,7 @@ pub(super) async fn handle(
     ListOffsetsResponse::default().with_topics(responses)
 }
 
-/// DeleteRecords: answered once the checkpoints hold the new log starts.
+/// DeleteRecords.
 pub(super) async fn delete_records(core: &Rc<Core>, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
     let topics = core.topics();
     let mut questions = Vec::new();
@@ -113,22 +117,9 @@ pub(super) async fn delete_records(core: &Rc<Core>, request: DeleteRecordsReques
             questions.push(uid.map(|uid| (uid, p.offset)).ok_or(ResponseError::UnknownTopicOrPartition));
         }
     }
-    let delete = |partition: Rc<Partition>, offset: i64| async move {
-        partition.log.borrow_mut().delete_before(offset).ok_or(ResponseError::OffsetOutOfRange)
-    };
-    let shards: BTreeSet<usize> =
-        questions.iter().flatten().map(|(uid, _)| core.shared.shard_of(*uid)).collect();
-    let mut results = ask(core, questions, delete).await;
-    // In a task of its own: a checkpoint that was begun is also ended.
-    let store = |shard: Rc<Shard>, asked: Vec<()>| async move {
-        let stored = runtime::spawn(async move { flush::checkpoint(&shard).await }).await;
-        asked.into_iter().map(|()| stored.is_ok()).collect()
-    };
-    let stored = per_shard(core, shards.into_iter().map(|shard| (shard, ())).collect(), store).await;
-    if stored.contains(&false) {
-        tracing::error!("a checkpoint can't be written: deleted records may come back after a restart");
-        results.fill(Err(ResponseError::KafkaStorageError));
-    }
+    let delete =
+        |shard: Rc<Shard>, partition, offset| async move { shard.delete_before(&partition, offset).await };
+    let results = ask(core, questions, delete).await;
     let mut results = results.into_iter();
     let mut responses = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
@@ -153,17 +144,19 @@ pub(super) async fn epoch_ends(
         for p in &topic.partitions {
             let uid =
                 topics.partition(&topic.topic, p.partition).ok_or(ResponseError::UnknownTopicOrPartition);
-            let epoch = check_epoch(p.current_leader_epoch);
-            questions.push(uid.and_then(|uid| epoch.map(|()| (uid, ()))));
+            questions.push(uid.map(|uid| (uid, (p.current_leader_epoch, p.leader_epoch))));
         }
     }
-    let end = |partition: Rc<Partition>, ()| async move { Ok(partition.log.borrow().high_watermark()) };
+    let end = |_, partition: Rc<Partition>, (believed, asked): (i32, i32)| async move {
+        let current = partition.check_leads(believed)?;
+        Ok(partition.log.borrow().end_of_epoch(asked, current))
+    };
     let mut ends = ask(core, questions, end).await.into_iter();
     let mut responses = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let partitions = topic.partitions.iter().map(|p| {
             let end = ends.next().unwrap_or(Err(ResponseError::UnknownServerError));
-            api_epoch::answer_partition(p.partition, p.leader_epoch, end)
+            api_epoch::answer_partition(p.partition, end)
         });
         let partitions = partitions.collect();
         responses

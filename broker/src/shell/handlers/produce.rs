@@ -1,4 +1,4 @@
-//! Produce: batches go to their shards in the order of arrival; the answer waits until all are durable.
+//! Produce: batches go to their shards in the order of arrival; the answer waits until all are committed, and so durable.
 
 use std::future::Future;
 use std::rc::Rc;
@@ -63,11 +63,11 @@ pub(super) async fn handle(
         let to = core.shared.core_of(shard);
         let job = move |core: Rc<Core>| {
             let shard = core.shard(shard);
-            let tickets = shard.produce(batches);
+            let slots = shard.produce(batches);
             async move {
-                let mut outcomes = Vec::with_capacity(tickets.len());
-                for ticket in tickets {
-                    outcomes.push(shard.finish(ticket).await);
+                let mut outcomes = Vec::with_capacity(slots.len());
+                for slot in slots {
+                    outcomes.push(slot.await);
                 }
                 outcomes
             }

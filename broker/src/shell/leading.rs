@@ -1,0 +1,66 @@
+//! What this node is in a replicated group, and when it may act as its leader: not before everything is applied that
+//! earlier leaders have committed.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use replog::{GroupId, Replicas, Role};
+use runtime::sync::Notify;
+use runtime::time;
+
+/// How long to wait before asking again whether everything is applied.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Leading {
+    role: Cell<Role>,
+    acts: Cell<bool>,
+    waiting: Notify,
+}
+
+impl Leading {
+    pub(crate) fn role(&self) -> Role {
+        self.role.get()
+    }
+
+    /// Whether this node acts as the leader.
+    pub(crate) fn acts(&self) -> bool {
+        self.acts.get()
+    }
+
+    /// Resolves once this node acts as the leader.
+    pub(crate) async fn acting(&self) {
+        while !self.acts.get() {
+            self.waiting.notified().await;
+        }
+    }
+
+    /// The role has changed: this node does not act as the leader any more, or not yet.
+    pub(crate) fn set_role(&self, role: Role) {
+        self.role.set(role);
+        self.acts.set(false);
+    }
+
+    /// Resolves once everything that earlier leaders have committed is applied: true, if this node still leads then in the
+    /// term of `role`, and it may call [`begin`](Self::begin).
+    pub(crate) async fn caught_up(&self, replicas: &Replicas, group: GroupId, role: Role) -> bool {
+        loop {
+            let read = replicas.read(group).await;
+            if self.role.get() != role {
+                return false;
+            }
+            match read {
+                Ok(_) => return true,
+                Err(error) => tracing::debug!(%group, %error, "not caught up yet"),
+            }
+            time::sleep(ASK_AGAIN).await;
+        }
+    }
+
+    /// From now on this node acts as the leader.
+    pub(crate) fn begin(&self) {
+        self.acts.set(true);
+        self.waiting.notify_all();
+    }
+}
