@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Fuzzes the decoders with libFuzzer on the stable toolchain.
 #
-#   verify/fuzz/run.sh [--seconds N] [--jobs N] [--seed N] [TARGET ...]
+#   verify/fuzz/run.sh [--build] [--seconds N] [--jobs N] [--seed N] [TARGET ...]
 #
-# Builds every target once with coverage counters, then runs each for --seconds (30), --jobs of them at a time (2): all of
+# Builds every target once with coverage counters; --build leaves it at that. Then runs each for --seconds (30), --jobs of them at a time (2): all of
 # src/bin/fuzz_*.rs, or the named ones without their prefix. A seed makes a run begin as another with the same seed did; without
 # one every run is new. What libFuzzer learns is kept in $CARGO_TARGET_DIR/fuzz/corpus
 # and used again; corpus/ beside this script holds the seeds. Exit code 0: nothing found. 1: a crash, with the path of its
@@ -17,9 +17,11 @@ root=$(cd "$here/../.." && pwd)
 seconds=30
 jobs=2
 seed=0
+only_build=
 targets=()
 while [ $# -gt 0 ]; do
     case $1 in
+        --build) only_build=yes; shift ;;
         --seconds) seconds=$2; shift 2 ;;
         --jobs) jobs=$2; shift 2 ;;
         --seed) seed=$2; shift 2 ;;
@@ -50,6 +52,7 @@ for target in "${targets[@]}"; do bins+=(--bin "fuzz_$target"); done
 # Without debug information: a crash is looked at by replaying its input with the plain binary.
 CARGO_PROFILE_RELEASE_DEBUG=0 RUSTFLAGS=$(echo $flags) cargo build --manifest-path "$root/Cargo.toml" --release --target "$triple" \
     --target-dir "$build_dir/fuzz" -p fuzz "${bins[@]}" || exit 2
+[ -z "$only_build" ] || exit 0
 
 run_one() {
     local target=$1 found=0

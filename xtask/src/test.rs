@@ -90,16 +90,22 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<(), String> {
     let simulator =
         sim::Suite { root, cargo: &cargo, target: &target, fresh_seconds: arguments.fresh_seconds };
     let simulates = chosen.contains(&Suite::Sim) && all_of_them;
+    let fuzzes = chosen.contains(&Suite::Fuzz) && all_of_them;
     if simulates {
         sim::PARTS.iter().for_each(|part| run_part(&simulator, part, &mut outcomes));
     }
     std::thread::scope(|scope| {
-        let fresh = simulates.then(|| {
-            scope.spawn(|| {
-                let mut outcomes = Outcomes::default();
+        // Beside tests that wait most of the time, at the lowest priority.
+        let beside = scope.spawn(|| {
+            let mut outcomes = Outcomes::default();
+            if simulates {
                 run_part(&simulator, &sim::FRESH, &mut outcomes);
-                outcomes
-            })
+            }
+            if fuzzes {
+                let begun = now();
+                outcomes.add("the fuzz targets' build", begun, build_fuzz(root));
+            }
+            outcomes
         });
         let real = match &programs {
             Some(programs) if chosen.contains(&Suite::E2e) => {
@@ -107,12 +113,10 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<(), String> {
             }
             _ => Ok(()),
         };
-        if let Some(fresh) = fresh {
-            outcomes.join(fresh.join().expect("it does not panic"));
-        }
+        outcomes.join(beside.join().expect("it does not panic"));
         real
     })?;
-    if chosen.contains(&Suite::Fuzz) && all_of_them {
+    if fuzzes {
         let begun = now();
         outcomes.add("the fuzz targets", begun, fuzz(root, arguments.fuzz_seconds, TEST_SEED, &[]));
     }
@@ -215,13 +219,22 @@ fn run_e2e(root: &Path, tests: &[&Test], programs: &Path, outcomes: &mut Outcome
 /// The fuzz seed of `test`: what it finds depends on the change, not on the day. `fuzz` hunts with a new one each time.
 const TEST_SEED: u32 = 1;
 
+const FUZZ: &str = "verify/fuzz/run.sh";
+
 /// Runs the fuzz targets (all, or those named) for `seconds` each; seed 0 is a new one each time.
 pub(crate) fn fuzz(root: &Path, seconds: u32, seed: u32, targets: &[String]) -> Result<(), String> {
-    let script = "verify/fuzz/run.sh";
     let mut command = Command::new("bash");
-    command.args([script, "--seconds", &seconds.to_string(), "--seed", &seed.to_string()]).args(targets);
+    command.args([FUZZ, "--seconds", &seconds.to_string(), "--seed", &seed.to_string()]).args(targets);
     command.current_dir(root).env("CARGO_TARGET_DIR", target_folder(root)?);
-    println!("xtask: {script}");
+    println!("xtask: {FUZZ}");
     let limit = FUZZ_BUILD_LIMIT + FUZZ_TARGETS_MAX * Duration::from_secs(seconds.into());
-    watch(script, &mut command, limit)
+    watch(FUZZ, &mut command, limit)
+}
+
+fn build_fuzz(root: &Path) -> Result<(), String> {
+    let mut command = Command::new("nice");
+    command.args(["-n", "19", "bash", FUZZ, "--build"]);
+    command.current_dir(root).env("CARGO_TARGET_DIR", target_folder(root)?);
+    println!("xtask: {FUZZ} --build");
+    watch("the fuzz targets' build", &mut command, FUZZ_BUILD_LIMIT)
 }
