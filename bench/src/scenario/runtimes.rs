@@ -16,9 +16,21 @@ const UNDER_WAY: usize = 32;
 const SOCKETS_OPEN: usize = 16;
 
 pub(crate) fn run(settings: &Settings) -> Result<Report, Error> {
+    let asked = settings.peers.as_deref();
+    let names = || Runtime::of(Transport::Udp).map(Runtime::name);
+    if let Some(unknown) = asked.iter().copied().flatten().find(|asked| !names().any(|name| name == *asked)) {
+        let names = names().collect::<Vec<_>>().join(", ");
+        return Err(Error::Usage(format!("no runtime `{unknown}`; there are: {names}")));
+    }
+    let is_asked = |runtime: &Runtime| {
+        *runtime == Runtime::Ring || asked.is_none_or(|asked| asked.iter().any(|name| name == runtime.name()))
+    };
     let group = |transport: Transport, cases| Group {
         name: transport.name(),
-        contestants: Runtime::of(transport).map(|runtime| contestant(runtime, transport)).collect(),
+        contestants: Runtime::of(transport)
+            .filter(is_asked)
+            .map(|runtime| contestant(runtime, transport))
+            .collect(),
         cases,
         files: None,
     };
