@@ -359,3 +359,129 @@ fn remove(map: &Map, node: NodeId) -> Result<Vec<Effect>, Refusal> {
 pub(crate) fn is_small(request: &Request) -> bool {
     request.encoded().len() <= limits::REQUEST_BYTES_MAX
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::map::Actual;
+    use replog::{Index, Term};
+
+    fn joining(token: u64) -> Joining {
+        Joining { token, name: format!("n{token}"), kind: "test".to_owned() }
+    }
+
+    fn ask(map: &mut Map, request: &Request) -> Result<Outcome, Refusal> {
+        let mut batch = Batch::new(map);
+        let outcome = batch.take(request);
+        batch.into_entry().into_iter().for_each(|entry| assert!(map.take_entry(&entry)));
+        outcome
+    }
+
+    /// Two nodes, both in.
+    fn two() -> Map {
+        let mut map = Map::default();
+        map.take_entry(&Entry { base: 0, effects: found(7, &joining(1), 5) });
+        assert_eq!(ask(&mut map, &Request::Join(joining(2))), Ok(Outcome::Joined(NodeId(2))));
+        for id in [1, 2] {
+            let node = NodeId(id);
+            let announced =
+                Announced { node, boot: id, peer: String::new(), clients: [].into(), weight: 100 };
+            ask(&mut map, &Request::Announce(announced)).expect("in");
+        }
+        map
+    }
+
+    fn done(version: u64, created: &[u64]) -> Result<Outcome, Refusal> {
+        let created = created.iter().copied().map(GroupId).collect();
+        Ok(Outcome::Done(Changed { version, created }))
+    }
+
+    #[test]
+    fn joining_twice_is_joining_once_and_who_was_removed_stays_out() {
+        let mut map = two();
+        let before = map.clone();
+        assert_eq!(ask(&mut map, &Request::Join(joining(2))), Ok(Outcome::Joined(NodeId(2))));
+        assert_eq!(map, before);
+        assert_eq!(ask(&mut map, &Request::Join(joining(3))), Ok(Outcome::Joined(NodeId(3))));
+        let remove = |node| Request::Change(vec![Command::Remove(NodeId(node))]);
+        assert!(ask(&mut map, &remove(3)).is_ok());
+        assert!(matches!(ask(&mut map, &remove(1)), Err(Refusal::Senseless(_))), "it is a member, and in");
+        let again =
+            Announced { node: NodeId(3), boot: 9, peer: String::new(), clients: [].into(), weight: 1 };
+        assert_eq!(ask(&mut map, &Request::Announce(again)), Err(Refusal::Removed(NodeId(3))));
+        assert_eq!(
+            ask(&mut map, &Request::Join(joining(4))),
+            Ok(Outcome::Joined(NodeId(4))),
+            "no number twice"
+        );
+        let other = Joining { kind: "other".to_owned(), ..joining(5) };
+        assert!(matches!(ask(&mut map, &Request::Join(other)), Err(Refusal::Senseless(_))));
+    }
+
+    #[test]
+    fn commands_are_done_all_together_or_not_at_all_and_conditions_hold() {
+        let mut map = two();
+        let (key, payload) = (Bytes::from_static(b"key"), Bytes::from_static(b"p"));
+        let create = Command::Create { replicas: 3, payload: payload.clone() };
+        let record = |since| Command::Record { key: key.clone(), since, value: Some(payload.clone()) };
+        let both = Request::Change(vec![create.clone(), create.clone(), record(Some(0))]);
+        let version = map.version + 1;
+        assert_eq!(ask(&mut map, &both), done(version, &[1, 2]));
+        let before = map.clone();
+        assert_eq!(ask(&mut map, &both), Err(Refusal::Changed("record key".to_owned())));
+        assert_eq!(map, before, "no group was created, either");
+        assert!(ask(&mut map, &Request::Change(vec![record(Some(version))])).is_ok());
+
+        let since = map.groups[&GroupId(1)].since;
+        let set = |since| {
+            Request::Change(vec![Command::Payload {
+                group: GroupId(1),
+                since: Some(since),
+                payload: Bytes::new(),
+            }])
+        };
+        assert!(ask(&mut map, &set(since)).is_ok());
+        assert!(matches!(ask(&mut map, &set(since)), Err(Refusal::Changed(_))));
+        for wrong in [0, limits::REPLICAS_MAX + 1] {
+            let create = Command::Create { replicas: wrong, payload: Bytes::new() };
+            assert!(matches!(ask(&mut map, &Request::Change(vec![create])), Err(Refusal::Senseless(_))));
+        }
+        let large = Command::Create { replicas: 1, payload: vec![0; limits::PAYLOAD_BYTES_MAX + 1].into() };
+        assert!(ask(&mut map, &Request::Change(vec![large])).is_err());
+        for id in [META, GroupId(77)] {
+            assert!(matches!(
+                ask(&mut map, &Request::Change(vec![Command::Delete(id)])),
+                Err(Refusal::Absent(_))
+            ));
+        }
+    }
+
+    #[test]
+    fn old_reports_and_old_words_of_having_left_do_not_count() {
+        let mut map = two();
+        let create = Command::Create { replicas: 1, payload: Bytes::new() };
+        ask(&mut map, &Request::Change(vec![create])).expect("created");
+        let id = GroupId(1);
+        let wanted = map.groups[&id].wanted[0];
+        let other = NodeId(3 - wanted.0);
+        let report = |map: &mut Map, term, index, voters: &[NodeId]| {
+            let actual = Actual { index: Index(index), voters: voters.to_vec(), learners: Vec::new() };
+            let report = Report { group: id, term: Term(term), actual };
+            ask(map, &Request::Report(wanted, vec![report])).expect("taken");
+            let group = map.groups[&id].clone();
+            (group.leaving.clone(), group.formed, group.led.map(|(term, _)| term.0))
+        };
+        assert_eq!(report(&mut map, 2, 10, &[wanted]), (vec![], true, Some(2)));
+        assert_eq!(report(&mut map, 2, 20, &[NodeId(1), NodeId(2)]), (vec![], true, Some(2)));
+        assert_eq!(report(&mut map, 3, 15, &[wanted]).0, [], "it is older than what is known");
+        assert_eq!(report(&mut map, 2, 30, &[wanted]), (vec![other], true, Some(3)));
+        let left = |map: &mut Map, version| {
+            let left = Left { node: other, version, groups: vec![id] };
+            ask(map, &Request::Left(left)).expect("taken");
+            map.groups[&id].leaving.clone()
+        };
+        let since = map.groups[&id].leaving_since;
+        assert_eq!(left(&mut map, since - 1), [other]);
+        assert_eq!(left(&mut map, since), []);
+    }
+}

@@ -96,3 +96,82 @@ pub(crate) fn step(seen: &Seen<'_>, up: impl Fn(NodeId) -> bool) -> Step {
         false => Step::Wait,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use replog::GroupId;
+
+    fn nodes(list: &[u64]) -> Vec<NodeId> {
+        list.iter().copied().map(NodeId).collect()
+    }
+
+    /// The step of node 1, which leads a group of such voters and learners since index 10.
+    fn next(
+        wanted: &[u64],
+        known: (u64, &[u64], &[u64]),
+        members: (&[u64], &[u64]),
+        behind: &[(u64, u64)],
+    ) -> Step {
+        let (index, voters, learners) = known;
+        let actual = Actual { index: Index(index), voters: nodes(voters), learners: nodes(learners) };
+        let preferred = NodeId(wanted[0]);
+        let group = Group::new(GroupId(5), 3, nodes(wanted), Bytes::new(), 1);
+        let group = Group { preferred, actual: Some(actual), ..group };
+        let mut now = Members::voters(nodes(members.0));
+        now.learners = nodes(members.1);
+        let behind = behind.iter().map(|(node, behind)| (NodeId(*node), *behind)).collect();
+        let seen = Seen { me: NodeId(1), group: &group, members: (Index(10), &now), behind: &behind };
+        // Node 9 is down.
+        step(&seen, |node| node != NodeId(9))
+    }
+
+    #[test]
+    fn nothing_is_changed_before_the_map_has_the_members_as_of_now() {
+        let report = |index, voters: &[u64], learners: &[u64]| {
+            Step::Report(Actual { index: Index(index), voters: nodes(voters), learners: nodes(learners) })
+        };
+        let caught_up = [(2, 0), (3, 0)];
+        let promoted = Step::Change(vec![Change::Voter(NodeId(2)), Change::Voter(NodeId(3))]);
+        let step = |known| next(&[1, 2, 3], known, (&[1], &[2, 3]), &caught_up);
+        assert_eq!(step((10, &[1], &[])), report(10, &[1], &[2, 3]), "the map does not have the learners");
+        assert_eq!(step((9, &[1], &[2, 3])), report(10, &[1], &[2, 3]), "it has those of an earlier time");
+        assert_eq!(step((10, &[1], &[2, 3])), promoted);
+        assert_eq!(step((11, &[1], &[2, 3])), promoted, "seen by who came by a snapshot");
+    }
+
+    #[test]
+    fn learners_come_catch_up_and_take_the_place_of_others_at_once() {
+        let add = next(&[1, 2, 4], (10, &[1, 2, 3], &[]), (&[1, 2, 3], &[]), &[(2, 0), (3, 0)]);
+        assert_eq!(add, Step::Change(vec![Change::Learner(NodeId(4))]));
+        let far = [(2, 0), (3, 0), (4, CAUGHT_UP_ENTRIES + 1)];
+        assert_eq!(next(&[1, 2, 4], (10, &[1, 2, 3], &[4]), (&[1, 2, 3], &[4]), &far), Step::Wait);
+        let near = [(2, 0), (3, 0), (4, CAUGHT_UP_ENTRIES)];
+        let swapped = Step::Change(vec![Change::Voter(NodeId(4)), Change::Out(NodeId(3))]);
+        assert_eq!(next(&[1, 2, 4], (10, &[1, 2, 3], &[4]), (&[1, 2, 3], &[4]), &near), swapped);
+        // Who is down is waited for, and who is not wanted goes first.
+        assert_eq!(next(&[1, 2, 9], (10, &[1, 2, 3], &[]), (&[1, 2, 3], &[]), &near), Step::Wait);
+        let out = Step::Change(vec![Change::Out(NodeId(4))]);
+        assert_eq!(next(&[1, 2, 3], (10, &[1, 2, 3], &[4]), (&[1, 2, 3], &[4]), &near), out);
+    }
+
+    #[test]
+    fn a_leader_that_goes_or_is_not_the_preferred_one_hands_over_to_who_is_there() {
+        let all = [(2, 0), (3, 0), (4, 0)];
+        let goes =
+            |behind: &[(u64, u64)]| next(&[3, 2, 4], (10, &[1, 2, 3], &[4]), (&[1, 2, 3], &[4]), behind);
+        assert_eq!(goes(&all), Step::Transfer(NodeId(3)), "the preferred one");
+        assert_eq!(
+            goes(&[(2, 0), (3, 5000), (4, 0)]),
+            Step::Transfer(NodeId(2)),
+            "another, if that one is behind"
+        );
+        let alone = next(&[4], (10, &[1], &[4]), (&[1], &[4]), &all);
+        assert_eq!(alone, Step::Change(vec![Change::Voter(NodeId(4)), Change::Out(NodeId(1))]), "to nobody");
+        let prefers =
+            |behind: &[(u64, u64)]| next(&[2, 1, 3], (10, &[1, 2, 3], &[]), (&[1, 2, 3], &[]), behind);
+        assert_eq!(prefers(&all), Step::Transfer(NodeId(2)));
+        assert_eq!(prefers(&[(2, 5000), (3, 0)]), Step::Wait);
+    }
+}
