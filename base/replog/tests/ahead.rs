@@ -169,6 +169,35 @@ fn a_log_whose_groups_were_not_replicated_is_refused() {
     });
 }
 
+/// A group may be turned away for itself while the log has room: whoever waits and tries again lets it go on all the same.
+#[test]
+fn who_waits_for_room_gets_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    on(Backend::Auto, async {
+        let core = NodeCore::bind(&NodeOptions::new(NODE, 9), 1).expect("no address").remove(0);
+        let make = || Box::new(Machine { durable: Index(0), given: Rc::default() });
+        let log = replog::Options::new(dir.path().join("wal"));
+        let replicas = Replicas::open(core, log, |_| make()).await.expect("opened");
+        replicas.found(A, Members::voters([NODE]), make()).expect("founded");
+        leads(&replicas, A).await;
+        let (entry, mut last, mut turned_away) = (Bytes::from(vec![7; 1 << 20]), None, 0);
+        for _ in 0..150 {
+            last = loop {
+                replicas.room_for(entry.len()).await.expect("open");
+                match replicas.propose(A, entry.clone()) {
+                    Ok(proposal) => break Some(proposal),
+                    Err(Error::Full) => turned_away += 1,
+                    Err(error) => panic!("{error}"),
+                }
+            };
+        }
+        let last = last.expect("proposed").applied().await.expect("applied");
+        assert!(turned_away > 0, "there was more than fits");
+        replicas.truncate(A, last);
+        replicas.close().await.expect("closed");
+    });
+}
+
 #[test]
 fn it_is_known_who_keeps_the_oldest_segment() {
     on_each(async |dir| {

@@ -92,6 +92,8 @@ struct Shared {
     leaving: RefCell<BTreeMap<(GroupId, NodeId), Rc<Leaving>>>,
     /// Groups that were left, until that is durable, and who waits for it.
     forgetting: RefCell<BTreeMap<GroupId, Forgetting>>,
+    /// The last proposal was turned away, as too much of its group waits for a majority.
+    behind: Cell<bool>,
     /// A repair has cut the log, and later starts are still to know; with what must be durable before they need not.
     cut: Cell<Option<Option<Ticket>>>,
     counters: Counters,
@@ -367,6 +369,7 @@ impl Replicas {
         let on_the_way = shared.on_the_way_bytes.get();
         shared.log.has_place_for(bytes, on_the_way)?;
         let proposed = shared.consensus.borrow_mut().propose(group, entry);
+        shared.behind.set(proposed == Err(Refused::Full));
         let (index, term) = proposed.map_err(|refused| shared.refused(group, refused))?;
         shared.on_the_way_bytes.set(on_the_way + bytes + crate::core::batch::RECORD_HEAD_BYTES);
         Ok(shared.proposal(group, index, term))
@@ -386,10 +389,20 @@ impl Replicas {
     /// # Errors
     /// [`Error::TooLarge`], [`Error::Closed`].
     pub async fn room_for(&self, bytes: usize) -> Result<(), Error> {
-        while self.shared.on_the_way_bytes.get() > limits::PROPOSED_BYTES_MAX / 2 {
-            runtime::turn_end().await;
+        if self.shared.behind.take() {
+            // The log may have room while a group has none: who asks again and again must let it go on.
+            time::sleep(Duration::from_millis(1)).await;
         }
-        self.shared.log.room_for(bytes).await
+        loop {
+            let on_the_way = self.shared.on_the_way_bytes.get();
+            match self.shared.log.has_place_for(bytes, on_the_way) {
+                // It comes to the log when this turn ends.
+                Err(Error::Full) if on_the_way > 0 => runtime::turn_end().await,
+                Err(Error::Full) => self.shared.log.room_for(bytes).await?,
+                Err(error @ (Error::TooLarge { .. } | Error::Closed)) => return Err(error),
+                _ => return Ok(()),
+            }
+        }
     }
 
     /// Makes sure that everything that was committed when this was called is applied here; gives the index. The leader
@@ -593,6 +606,7 @@ impl Shared {
             reads: RefCell::default(),
             leaving: RefCell::default(),
             forgetting: RefCell::default(),
+            behind: Cell::new(false),
             cut: Cell::new(None),
             counters: Counters::default(),
             work: Notify::new(),
