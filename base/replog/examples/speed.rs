@@ -1,8 +1,9 @@
 //! How many proposals a second become durable, with 1, 64 and 1024 in flight: in a plain log, and as a cluster of one.
-//! And what idle groups cost.
+//! And what idle groups cost, and how long a large log takes to open.
 //!
 //!     cargo run --release -p replog --example speed -- FOLDER [BYTES]
 //!     cargo run --release -p replog --example speed -- FOLDER groups COUNT
+//!     cargo run --release -p replog --example speed -- FOLDER recovery MIB [BYTES]
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -26,6 +27,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Some("groups") => {
             let count = args.next().ok_or("how many groups?")?.parse()?;
             runtime::block_on(&options, groups(&dir, count))??;
+        }
+        Some("recovery") => {
+            let mib: u64 = args.next().ok_or("how many MiB?")?.parse()?;
+            let bytes: usize = args.next().map_or(Ok(1000), |bytes| bytes.parse())?;
+            runtime::block_on(&options, fill(&dir, mib, bytes))??;
+            runtime::block_on(&options, recover(&dir))??;
         }
         bytes => {
             let bytes: usize = bytes.map_or(Ok(100), str::parse)?;
@@ -170,6 +177,34 @@ async fn groups(dir: &str, count: u64) -> Result<(), Error> {
         "{count} groups lead after {seconds:.2} s and take {kib} KiB, {} bytes each",
         kib * 1024 / count
     );
+    replicas.close().await
+}
+
+/// Writes a log of so many MiB, in entries of `bytes` bytes, that nobody truncates.
+async fn fill(dir: &str, mib: u64, bytes: usize) -> Result<(), Error> {
+    let replicas = open(format!("{dir}/recovery")).await?;
+    replicas.found(GROUP, Members::voters([NodeId(1)]), Box::new(Nothing))?;
+    leads(&replicas, GROUP).await;
+    let (entry, mut last) = (Bytes::from(vec![0xA5; bytes]), None);
+    while replicas.stats().bytes < mib << 20 {
+        replicas.room_for(bytes).await?;
+        last = replicas.propose(GROUP, entry.clone()).ok().or(last);
+    }
+    if let Some(last) = last {
+        last.applied().await?;
+    }
+    replicas.close().await
+}
+
+/// Opens that log, and applies everything in it.
+async fn recover(dir: &str) -> Result<(), Error> {
+    let begun = time::now();
+    let replicas = open(format!("{dir}/recovery")).await?;
+    let seconds = (time::now() - begun).as_secs_f64();
+    let stats = replicas.stats();
+    let mib = (stats.segments as u64 * stats.segment_bytes) >> 20;
+    let entries = replicas.group_stats(GROUP).map_or(0, |group| group.last.0);
+    println!("{mib} MiB, {entries} entries, opened in {seconds:.2} s: {:.0} MiB/s", mib as f64 / seconds);
     replicas.close().await
 }
 

@@ -15,7 +15,7 @@ use replog::{
     SnapshotSource, StateMachine, limits,
 };
 use runtime::Backend;
-use support::{on, on_each, small};
+use support::{on, small};
 
 const NODE: NodeId = NodeId(1);
 
@@ -161,8 +161,9 @@ fn a_crash_before_the_vote_has_gone_brings_nothing_back() {
 
 #[test]
 fn the_places_of_groups_are_free_again_and_so_are_their_segments() {
-    on_each(async |dir| {
-        let (replicas, given) = open(dir).await;
+    let dir = tempfile::tempdir().expect("a folder");
+    on(Backend::Auto, async {
+        let (replicas, given) = open(&dir.path().join("wal")).await;
         let most = limits::groups_max(limits::SEGMENT_BYTES_MIN) as u64;
         // One that stays idle holds the oldest segment, until it is forgotten.
         found(&replicas, &given, A).expect("founded");

@@ -15,6 +15,7 @@ use crate::core::format::{Header, Position, Salt};
 use crate::core::reader::{Bad, Piece, Reader};
 use crate::core::recovery::Found;
 use crate::limits::{BLOCK_BYTES, SECTOR_BYTES};
+use crate::shell::blocks::read_blocks;
 use crate::shell::folder::Folder;
 use crate::shell::open::{self, Trouble};
 use crate::{Error, GroupId, Index, Members, NodeId, Term};
@@ -179,7 +180,7 @@ pub async fn inspect(dir: impl AsRef<Path>, mut each: impl FnMut(BatchReport)) -
         let blocks = (len / BLOCK_BYTES as u64) as u32;
         telling.in_segment.clear();
         let mut piece = |piece| telling.piece(&mut inspection, &mut report, piece, &mut each);
-        open::read_blocks(&file, 1, blocks, |block| reader.feed(block, &mut piece))
+        read_blocks(&file, 1, blocks, |block| reader.feed(block, &mut piece))
             .await
             .map_err(Error::io("read", &path))?;
         reader.finish(&mut piece);

@@ -1,5 +1,6 @@
 //! The log's files and tasks: moves bytes between the core and the disk.
 
+mod blocks;
 mod buffers;
 mod fatal;
 mod folder;

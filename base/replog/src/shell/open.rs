@@ -14,12 +14,13 @@ use crate::core::scan::Scan;
 use crate::core::stream::{Next, Stream};
 use crate::core::votes::{self, Votes};
 use crate::limits::{BLOCK_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, groups_max};
+use crate::shell::blocks::read_blocks;
 use crate::shell::folder::{Folder, Listing, Segment};
 use crate::shell::log::Options;
 use crate::{Error, GroupId, Index, Term};
 
-/// Bytes read at once.
-const READ_BYTES: usize = 1024 * 1024;
+/// Bytes zeroed at once.
+const ZERO_BYTES: usize = 1024 * 1024;
 
 /// A log that can be written to.
 pub(super) struct Opened {
@@ -273,7 +274,7 @@ async fn resume(folder: &Folder, found: &Found) -> Result<Segment, Error> {
 pub(super) async fn zero(file: &File, from: u32, to: u32) -> io::Result<()> {
     let mut block = from;
     while block < to {
-        let blocks = (to - block).min((READ_BYTES / BLOCK_BYTES) as u32);
+        let blocks = (to - block).min((ZERO_BYTES / BLOCK_BYTES) as u32);
         let zeros = AlignedBuf::zeroed(blocks as usize * BLOCK_BYTES);
         file.append_durable(u64::from(block) * BLOCK_BYTES as u64, vec![zeros]).await?;
         block += blocks;
@@ -336,26 +337,4 @@ fn scan(found: &Found, held: &Held) -> Scan {
         Salt { log: found.log, generation: held.generation },
         (found.segment_bytes / BLOCK_BYTES as u64) as u32,
     )
-}
-
-/// Gives blocks `from` to `to` (not included) to `each`, one by one.
-pub(super) async fn read_blocks(
-    file: &File,
-    from: u32,
-    to: u32,
-    mut each: impl FnMut(&[u8]),
-) -> io::Result<()> {
-    let mut buffer = AlignedBuf::zeroed(READ_BYTES);
-    let mut block = from;
-    while block < to {
-        let (read, bytes) = file.read_direct(u64::from(block) * BLOCK_BYTES as u64, buffer).await?;
-        let blocks = (bytes / BLOCK_BYTES).min((to - block) as usize);
-        if blocks == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        read.chunks_exact(BLOCK_BYTES).take(blocks).for_each(&mut each);
-        block += blocks as u32;
-        buffer = read;
-    }
-    Ok(())
 }
