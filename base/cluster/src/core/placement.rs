@@ -99,8 +99,22 @@ impl Loads {
     }
 }
 
+/// How much may be made more even at once. What is left is the same in the next placement, made from what this one has become.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AtOnce {
+    /// Replicas that move.
+    pub(crate) moves: usize,
+    /// Leaders that hand over.
+    pub(crate) leads: usize,
+}
+
+#[cfg(test)]
+impl AtOnce {
+    pub(crate) const ALL: AtOnce = AtOnce { moves: usize::MAX, leads: usize::MAX };
+}
+
 /// Where all groups of the map are to live. `movable`: whether a group may move only to make things more even.
-pub(crate) fn place(map: &Map, movable: impl Fn(&Group) -> bool) -> Target {
+pub(crate) fn place(map: &Map, at_once: AtOnce, movable: impl Fn(&Group) -> bool) -> Target {
     let mut loads = Loads::new(map);
     let groups: BTreeMap<GroupId, &Arc<Group>> =
         map.groups.iter().filter(|(_, group)| !group.gone).map(|(id, group)| (*id, group)).collect();
@@ -160,9 +174,14 @@ pub(crate) fn place(map: &Map, movable: impl Fn(&Group) -> bool) -> Target {
     }
     let may_move =
         |id: GroupId| groups.get(&id).is_some_and(|group| group.leaving.is_empty() && movable(group));
+    let mut moves = 0;
     while let Some((id, from, to)) = loads.uneven(&new, &may_move) {
         if new.remove(&(id, from)) {
             new.insert((id, to));
+        } else if moves == at_once.moves {
+            break;
+        } else {
+            moves += 1;
         }
         loads.take(from, id);
         loads.put(to, id);
@@ -171,7 +190,7 @@ pub(crate) fn place(map: &Map, movable: impl Fn(&Group) -> bool) -> Target {
         }
     }
     target.values_mut().for_each(|members| members.sort_unstable());
-    let preferred = lead(map, &target, |id| groups.get(&id).map(|group| group.preferred));
+    let preferred = lead(map, &target, at_once.leads, |id| groups.get(&id).map(|group| group.preferred));
     target.into_iter().map(|(id, members)| (id, (members, preferred[&id]))).collect()
 }
 
@@ -197,6 +216,7 @@ pub(crate) fn place_new(map: &Map, replicas: u8) -> Vec<NodeId> {
 fn lead(
     map: &Map,
     target: &BTreeMap<GroupId, Vec<NodeId>>,
+    at_once: usize,
     before: impl Fn(GroupId) -> Option<NodeId>,
 ) -> BTreeMap<GroupId, NodeId> {
     let may = |node: &NodeId| map.state(*node) == Some(NodeState::In);
@@ -236,7 +256,9 @@ fn lead(
             ways.entry(*from).or_default().entry(to).or_default().insert(*id);
         }
     }
-    while let Some(path) = path_to_fewer(&leads, &ways) {
+    let mut handed_over = 0;
+    while let Some(path) = path_to_fewer(&leads, &ways).filter(|_| handed_over < at_once) {
+        handed_over += path.len() - 1;
         for pair in path.windows(2) {
             let (from, to) = (pair[0], pair[1]);
             let id = ways[&from][&to].first().copied().expect("there is a way");

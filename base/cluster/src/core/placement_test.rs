@@ -7,7 +7,7 @@ use bytes::Bytes;
 use replog::{GroupId, Index, NodeId};
 
 use super::map::{Actual, Group, Map, Node, NodeState};
-use super::placement::{Target, place, place_new};
+use super::placement::{AtOnce, Target, place, place_new};
 use super::rng::Rng;
 
 pub(crate) fn node(id: u64, state: NodeState, up: bool) -> Arc<Node> {
@@ -89,15 +89,15 @@ fn placement_is_even_and_moves_what_it_must() {
         let nodes = 1 + rng.below(12) as u64;
         let groups = rng.below(120) as u64;
         let mut map = cluster(nodes, groups, |_| 3);
-        let target = place(&map, |_| true);
+        let target = place(&map, AtOnce::ALL, |_| true);
         assert_even(&map, &target, &format!("seed {seed}, new"));
         settle(&mut map, |id| target.get(&id).cloned());
-        let again = place(&map, |_| true);
+        let again = place(&map, AtOnce::ALL, |_| true);
         assert_eq!(again, target, "seed {seed}: what is even stays");
 
         // One more: its share moves there, and nothing else moves, save that two nodes becoming three have room for all.
         map.nodes.insert(NodeId(nodes + 1), node(nodes + 1, NodeState::In, true));
-        let target = place(&map, |_| true);
+        let target = place(&map, AtOnce::ALL, |_| true);
         assert_even(&map, &target, &format!("seed {seed}, one more"));
         let all: usize = target.values().map(|(members, _)| members.len()).sum();
         if nodes != 2 {
@@ -109,7 +109,7 @@ fn placement_is_even_and_moves_what_it_must() {
         let drained = NodeId(1 + rng.below(nodes as usize + 1) as u64);
         let had = map.groups.values().filter(|group| group.wanted.contains(&drained)).count();
         map.nodes.insert(drained, node(drained.0, NodeState::Draining, true));
-        let target = place(&map, |_| true);
+        let target = place(&map, AtOnce::ALL, |_| true);
         if nodes >= 3 {
             assert_even(&map, &target, &format!("seed {seed}, drained"));
             // A little more where whoever has room has the group already.
@@ -134,7 +134,7 @@ fn weights_are_shares() {
     let mut map = cluster(4, 90, |_| 1);
     let heavier = Node { weight: 300, ..Node::clone(&map.nodes[&NodeId(4)]) };
     map.nodes.insert(NodeId(4), Arc::new(heavier));
-    let loads = loads(&place(&map, |_| true), |(members, _)| members.clone());
+    let loads = loads(&place(&map, AtOnce::ALL, |_| true), |(members, _)| members.clone());
     assert_eq!(loads, [(NodeId(1), 15), (NodeId(2), 15), (NodeId(3), 15), (NodeId(4), 45)].into());
 }
 
@@ -143,9 +143,9 @@ fn nothing_is_placed_on_who_is_down_or_has_to_forget_it_and_a_founder_stays() {
     let mut map = cluster(4, 40, |_| 3);
     map.nodes.insert(NodeId(4), node(4, NodeState::In, false));
     let before = map.clone();
-    assert_eq!(moves(&before, &place(&map, |_| true)), 0, "who is down comes back");
+    assert_eq!(moves(&before, &place(&map, AtOnce::ALL, |_| true)), 0, "who is down comes back");
     map.nodes.insert(NodeId(4), node(4, NodeState::Dead, false));
-    let target = place(&map, |_| true);
+    let target = place(&map, AtOnce::ALL, |_| true);
     assert!(target.values().all(|(members, _)| !members.contains(&NodeId(4)) && members.len() == 3));
 
     let group =
@@ -154,8 +154,29 @@ fn nothing_is_placed_on_who_is_down_or_has_to_forget_it_and_a_founder_stays() {
     map.nodes.insert(NodeId(1), node(1, NodeState::Draining, true));
     map.groups.insert(GroupId(9), Arc::new(group));
     assert_eq!(
-        place(&map, |_| true)[&GroupId(9)].0,
+        place(&map, AtOnce::ALL, |_| true)[&GroupId(9)].0,
         [NodeId(1)],
         "it has not founded it yet, and node 2 holds some"
     );
+}
+
+#[test]
+fn a_little_at_once_comes_to_the_same_evenness() {
+    let mut map = cluster(3, 50, |_| 3);
+    map.nodes.insert(NodeId(4), node(4, NodeState::In, true));
+    let at_once = AtOnce { moves: 2, leads: 3 };
+    let mut steps = 0;
+    loop {
+        let target = place(&map, at_once, |_| true);
+        let moved = moves(&map, &target);
+        let before = map.clone();
+        settle(&mut map, |id| target.get(&id).cloned());
+        if before == map {
+            assert_even(&map, &target, "in the end");
+            assert!(steps >= 150 / 4 / 2, "{steps} steps");
+            break;
+        }
+        assert!(moved <= 2);
+        steps += 1;
+    }
 }

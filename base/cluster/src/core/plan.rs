@@ -11,19 +11,20 @@ use replog::{GroupId, NodeId};
 
 use super::entry::Effect;
 use super::map::{Group, META, Map, Node, NodeState};
-use super::placement;
+use super::placement::{self, AtOnce};
 use crate::limits::DECIDED_AT_ONCE_MAX;
 
 /// The next effects; none: everything is where it is to be, or on its way there.
 pub(crate) fn plan(map: &Map, moves_max: usize) -> Vec<Effect> {
     let mut effects = drained(map);
     let mut next_group = map.next_group;
-    let target = placement::place(map, Group::is_settled);
     // A group that waits for somebody who is away does not hold up the others.
     let waits = |group: &Group| group.wanted.iter().any(|node| !map.is_up(*node));
     let on_the_way =
         map.groups.values().filter(|group| group.formed && !group.is_settled() && !waits(group)).count();
     let mut free = moves_max.saturating_sub(on_the_way);
+    let at_once = AtOnce { moves: free, leads: DECIDED_AT_ONCE_MAX };
+    let target = placement::place(map, at_once, Group::is_settled);
     // What makes a group whole goes before what makes things even.
     let mut target: Vec<_> = target.into_iter().collect();
     let lacks = |group: &Group, members: usize| {

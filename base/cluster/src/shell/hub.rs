@@ -46,6 +46,8 @@ pub(crate) struct Hub {
     pub(crate) work: Notify,
     /// The version of the map in which nothing was to be moved.
     pub(crate) planned: Cell<u64>,
+    /// When that was looked at last.
+    pub(crate) planned_at: Cell<std::time::Instant>,
 }
 
 impl Hub {
@@ -75,6 +77,7 @@ impl Hub {
             queue: RefCell::default(),
             work: Notify::new(),
             planned: Cell::new(0),
+            planned_at: Cell::new(time::now()),
         })
     }
 

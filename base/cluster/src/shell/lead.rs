@@ -102,12 +102,17 @@ async fn turn(hub: &Rc<Hub>, requests: Waiting) {
     }
     let heard = look_who_is_heard(hub, batch.map());
     batch.add(heard);
-    if !batch.is_empty() || hub.planned.get() != map.version {
+    // Not at each change: with thousands of groups it takes a while.
+    let due = time::now() - hub.planned_at.get() >= LOOK_EVERY;
+    if due && (!batch.is_empty() || hub.planned.get() != map.version) {
+        hub.planned_at.set(time::now());
         let planned = plan(batch.map(), hub.options.moves_max);
         batch.add(planned);
     }
     let Some(entry) = batch.into_entry() else {
-        hub.planned.set(map.version);
+        if due {
+            hub.planned.set(map.version);
+        }
         for (outcome, answer) in outcomes {
             let _ = answer.try_send(Reply::Done(outcome));
         }
