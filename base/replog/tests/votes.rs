@@ -14,7 +14,8 @@ use replog::{
     Error, GroupId, Index, Log, Members, NodeCore, NodeId, NodeOptions, Pending, Replicas, SnapshotSink,
     SnapshotSource, StateMachine, Term, repair,
 };
-use support::{files, on_each, small};
+use runtime::Backend;
+use support::{Mount, files, on, on_each, small};
 
 const GROUP: GroupId = GroupId(3);
 const FIRST: &str = "0000000001.wal";
@@ -52,12 +53,21 @@ impl SnapshotSink for Nowhere {
     }
 }
 
+async fn open(dir: &Path, applied: &Rc<Cell<u64>>) -> Result<Replicas, Error> {
+    let core = NodeCore::bind(&NodeOptions::new(NodeId(1), 9), 1).expect("no address").remove(0);
+    Replicas::open(core, small(dir), |_| Box::new(Counter(applied.clone()))).await
+}
+
 /// Opens a node alone; gives it once it leads, with how many entries were applied again.
 async fn lead(dir: &Path) -> Result<(Replicas, u64), Error> {
-    let core = NodeCore::bind(&NodeOptions::new(NodeId(1), 9), 1).expect("no address").remove(0);
     let applied = Rc::new(Cell::new(0));
-    let replicas = Replicas::open(core, small(dir), |_| Box::new(Counter(applied.clone()))).await?;
+    let replicas = open(dir, &applied).await?;
     replicas.found(GROUP, Members::voters([NodeId(1)]), Box::new(Counter(applied.clone())))?;
+    wait_leads(&replicas).await;
+    Ok((replicas, applied.get()))
+}
+
+async fn wait_leads(replicas: &Replicas) {
     let patience = Duration::from_secs(10);
     let leads = async {
         while !replicas.role(GROUP).leads {
@@ -66,7 +76,6 @@ async fn lead(dir: &Path) -> Result<(Replicas, u64), Error> {
     };
     runtime::time::timeout(patience, leads).await.expect("it leads");
     replicas.read(GROUP).await.expect("it leads");
-    Ok((replicas, applied.get()))
 }
 
 /// A node that has written `entries` entries and was closed; gives the term that it led in.
@@ -175,5 +184,30 @@ fn a_state_machine_that_has_lost_what_its_log_gave_up_is_refused() {
         replicas.close().await.expect("closed");
         let refused = lead(dir).await.map(drop).expect_err("it has nothing").to_string();
         assert!(refused.contains("group 3") && refused.contains("the log begins behind"), "{refused}");
+    });
+}
+
+#[test]
+fn a_vote_waits_for_space() {
+    let Some(mount) = Mount::memory("tmpfs", "size=2m") else { return };
+    on(Backend::Auto, async {
+        let dir = mount.path.join("wal");
+        let applied = Rc::new(Cell::new(0));
+        let replicas = open(&dir, &applied).await.expect("opened");
+        while files(&dir, ".wal").len() < 2 {
+            runtime::time::sleep(Duration::from_millis(1)).await;
+        }
+        // The log has room in its segments, and nothing else has.
+        let ballast = mount.path.join("ballast");
+        let mut file = File::create(&ballast).expect("made");
+        while file.write_all(&[1; 4096]).is_ok() {}
+        replicas.found(GROUP, Members::voters([NodeId(1)]), Box::new(Counter(applied))).expect("founded");
+        runtime::time::sleep(Duration::from_millis(200)).await;
+        assert!(!replicas.role(GROUP).leads, "its own vote is not kept yet");
+        std::fs::remove_file(ballast).expect("removed");
+        drop(file);
+        wait_leads(&replicas).await;
+        replicas.propose(GROUP, "x").expect("leads").applied().await.expect("applied");
+        replicas.close().await.expect("closed");
     });
 }

@@ -104,7 +104,7 @@ impl Writer {
             let step = self.shared.stream.borrow_mut().next_step(seal || closing);
             seal = false;
             match step {
-                Some(Step::Write(batch)) => self.write(batch).await,
+                Some(Step::Write(batch)) => self.write(batch).await?,
                 Some(Step::Roll) => self.roll().await?,
                 None if closing => return Ok(()),
                 None => {
@@ -120,7 +120,7 @@ impl Writer {
         }
     }
 
-    async fn write(&mut self, batch: Batch) {
+    async fn write(&mut self, batch: Batch) -> Result<(), Stranded> {
         assert_eq!(
             batch.at.generation, self.current.generation,
             "the core and the files agree on the segment"
@@ -143,13 +143,38 @@ impl Writer {
             stats.bytes += u64::from(batch.blocks) * BLOCK_BYTES as u64;
         }
         if durable.votes {
-            let votes = open::all_votes(&self.shared.stream.borrow(), salt.log);
-            if let Err(error) = self.folder.write_votes(&votes).await {
-                stop_process("writing the votes", &self.folder.votes_path(), &error);
-            }
+            self.write_votes(salt.log).await?;
         }
         self.give_up();
         self.shared.tell(&durable);
+        Ok(())
+    }
+
+    /// Writes the second copy of the votes. On a full disk the stream stands still until there is space: a vote is not spoken
+    /// before both copies are there, and what else was written with it waits too.
+    async fn write_votes(&self, log: u64) -> Result<(), Stranded> {
+        let mut said = false;
+        loop {
+            let votes = open::all_votes(&self.shared.stream.borrow(), log);
+            let error = match self.folder.write_votes(&votes).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            if !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+                stop_process("writing the votes", &self.folder.votes_path(), &error);
+            }
+            if !std::mem::replace(&mut said, true) {
+                tracing::error!(
+                    file = %self.folder.votes_path().display(),
+                    %error,
+                    "no space for the second copy of the votes: this stream of the log waits until there is some"
+                );
+            }
+            if self.shared.life.get() != Life::Open {
+                return Err(Stranded);
+            }
+            let _ = time::timeout(SPACE_RETRY, self.attic.freed.notified()).await;
+        }
     }
 
     /// Takes the next segment into use, as soon as it is ready, and has the one after it made.
