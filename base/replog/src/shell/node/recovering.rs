@@ -27,6 +27,8 @@ pub(super) struct Recovering {
     /// Entries up to here are committed, and no change of members is among them that is not in force.
     floor: Index,
     durable: Index,
+    /// The machine has less than what the log has given up: it is given nothing, and refused in the end.
+    behind: bool,
     kept: VecDeque<Entry>,
     kept_bytes: usize,
     base: (Index, Term),
@@ -39,12 +41,14 @@ impl Recovering {
         let before_change = state.changes.first().map_or(commit, |change| Index(change.0 - 1));
         let durable = machine.durable();
         let (base, floor) = (state.state.truncated, commit.min(before_change));
+        let behind = durable < state.truncated() && state.truncated() > FOUNDED.0;
         let (kept, backlog) = (VecDeque::new(), Backlog::default());
-        Recovering { machine, floor, durable, kept, kept_bytes: 0, base, backlog }
+        Recovering { machine, floor, durable, behind, kept, kept_bytes: 0, base, backlog }
     }
 
     pub(super) fn take(&mut self, entry: &Entry, memory: usize) {
-        if entry.index <= self.floor && entry.index > self.durable && entry.kind == consensus::Kind::App {
+        let due = entry.index <= self.floor && entry.index > self.durable && !self.behind;
+        if due && entry.kind == consensus::Kind::App {
             self.machine.apply(entry.index, &entry.bytes);
         }
         self.backlog.add(entry.index, entry.bytes.len());
@@ -60,9 +64,8 @@ impl Recovering {
     }
 
     pub(super) fn finish(self, group: GroupId, state: &GroupState) -> Result<Opening, Error> {
-        let truncated = state.truncated();
-        if self.durable < truncated && truncated > FOUNDED.0 {
-            return Err(Error::Behind { group, durable: self.durable, truncated });
+        if self.behind {
+            return Err(Error::Behind { group, durable: self.durable, truncated: state.truncated() });
         }
         let start = consensus::Start {
             base: self.base,
