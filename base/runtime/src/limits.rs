@@ -12,6 +12,7 @@ pub(crate) const CALM_RECEIVES: u8 = 8;
 
 /// The small buffers of a core, a power of two, and their size. Their memory is touched only as they are used. When all are in
 /// use, calm streams receive as others do.
+#[cfg(not(sim))]
 pub(crate) const SMALL_BUFFERS: u16 = 1024;
 pub(crate) const SMALL_BUFFER_BYTES: usize = 2048;
 

@@ -188,9 +188,11 @@ fn gathered(data: &FileData) -> Vec<u8> {
     match data {
         FileData::Segment { segment, skip } => segment[*skip..].to_vec(),
         FileData::Aligned { buffers, .. } => {
-            let whole: Vec<u8> = buffers.iter().flat_map(|buffer| buffer.iter().copied()).collect();
+            let mut whole = Vec::with_capacity(buffers.iter().map(|buffer| buffer.len()).sum());
+            buffers.iter().for_each(|buffer| whole.extend_from_slice(buffer));
             // What a short write has written already is at the front.
-            whole[whole.len() - data.remaining()..].to_vec()
+            whole.drain(..whole.len() - data.remaining());
+            whole
         }
     }
 }

@@ -12,8 +12,8 @@
 //! - what the clients were told is linearizable, key by key, for which the log is no witness.
 //!
 //! Damage that a disk tells nobody of is at one node of a run at most, where it can't cost anything: bits that flip at rest
-//! at one voter of three or more (what it knew is cut off, and it has no voice until it knows everything again), or writes that
-//! are lost and misdirected at a learner. That node alone may refuse its log, or stop a group.
+//! at one voter of three or more (it is repaired from the others, unless both copies of its votes are hit), or writes that are
+//! lost and misdirected at a learner. That node alone may refuse its log.
 //!
 //! The map: [`books`] is what is known of all nodes and clients, [`registers`] the state machine, [`node`] the program of a
 //! node and its clients, [`nemesis`] makes things go wrong and mends them, [`elections`] are misfortunes with a plan.
@@ -66,8 +66,6 @@ struct Plan {
     voters_min: usize,
     /// The node whose bits flip at rest.
     rotting: Option<u64>,
-    /// Whether that node repairs its log, or stays away.
-    repairs: bool,
     /// The node whose disk lies, no voter ever.
     lying: Option<u64>,
 }
@@ -83,11 +81,10 @@ impl Plan {
         let follow = size > first && (lying.is_some() || below(2) == 0);
         let learners = if follow { (first + 1..=size).collect() } else { BTreeSet::new() };
         let voters_min = if rotting.is_some() { 3 } else { 2 };
-        let (voters, repairs) = ((1..=first).collect(), below(2) == 0);
-        Plan { size, voters, learners, voters_min, rotting, repairs, lying }
+        Plan { size, voters: (1..=first).collect(), learners, voters_min, rotting, lying }
     }
 
-    fn is_exempt(&self, node: u64) -> bool {
+    fn may_be_damaged(&self, node: u64) -> bool {
         self.rotting == Some(node) || self.lying == Some(node)
     }
 }

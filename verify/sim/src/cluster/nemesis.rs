@@ -80,12 +80,14 @@ impl<'a> Nemesis<'a> {
         let mut enabled: Vec<Misfortune> =
             MISFORTUNES.into_iter().filter(|_| world.random_below(2) == 0).collect();
         enabled.push(|nemesis| nemesis.one(|world, node| world.crash(node, Crash::PowerLoss)));
+        if plan.size == 5 {
+            enabled.push(|nemesis| nemesis.wish(Wish::Change));
+        }
         if plan.rotting.is_some() {
             enabled.push(|nemesis| nemesis.bits_flip_at_rest());
         }
         if plan.lying.is_some() {
             enabled.push(|nemesis| nemesis.lying_disk());
-            enabled.push(|nemesis| nemesis.wish(Wish::Change));
         }
         let nemesis = Nemesis { world, nodes, shared, plan, enabled };
         for node in nodes {
@@ -136,8 +138,10 @@ impl<'a> Nemesis<'a> {
             return Err(failure.clone());
         }
         for (number, why) in &books.refused {
-            if self.world.damage(self.of(*number)).is_empty() {
-                return Err(format!("node {number} refuses its log though nothing was damaged: {why}"));
+            let damage = self.world.damage(self.of(*number));
+            let both = damage.iter().any(|damage| damage.path.ends_with("VOTES"));
+            if damage.is_empty() || self.plan.lying != Some(*number) && !both {
+                return Err(format!("node {number} refuses its log, which could be repaired: {why}"));
             }
         }
         let counters = self.world.counters();
@@ -258,7 +262,8 @@ impl<'a> Nemesis<'a> {
     }
 
     fn full_disk(&mut self) -> Result<(), String> {
-        let (node, room) = (self.any(), self.world.random_below(300_000));
+        let node = self.any();
+        let room = if self.world.random_below(2) == 0 { 0 } else { self.world.random_below(300_000) };
         let files = self.world.files(node);
         let used: u64 = files.iter().filter_map(|file| self.world.file_len(node, file)).sum();
         let disk = DiskFaults { capacity_bytes: used + room, ..self.disk_of(node) };
@@ -367,12 +372,13 @@ impl<'a> Nemesis<'a> {
         self.compare()
     }
 
-    /// A member of the group that has not heard of `floor` yet. Nodes whose disk has done damage may never do.
+    /// A member of the group that has not heard of `floor` yet. The node whose disk lies, and one that has refused its log,
+    /// may never do.
     fn behind(&self, (group, key): Place, floor: Index) -> Option<u64> {
         let books = self.shared.borrow();
         let Some((_, members)) = books.members.get(&group) else { return Some(0) };
-        let mut members =
-            members.all().into_iter().map(|node| node.0).filter(|node| !self.plan.is_exempt(*node));
+        let away = |node: &u64| self.plan.lying == Some(*node) || books.refused.contains_key(node);
+        let mut members = members.all().into_iter().map(|node| node.0).filter(|node| !away(node));
         let has = |node: u64| {
             let state = books.states.get(&(node, group))?.borrow();
             (state.seen(key) >= floor).then_some(())

@@ -39,14 +39,10 @@ pub(super) async fn process(shared: Shared, node: u64, plan: Rc<Plan>) {
         Err(Error::Io { .. }) => {
             shared.borrow_mut().not_opened.insert(node);
         }
-        Err(error) if plan.is_exempt(node) => {
+        Err(error) if plan.may_be_damaged(node) => {
             shared.borrow_mut().refused.insert(node, error.to_string());
-            if !matches!(error, Error::Corrupt { .. }) || !plan.repairs {
-                // An operator has to see to it.
-                return std::future::pending().await;
-            }
-            shared.borrow_mut().did("log cut by a repair");
-            let _ = replog::repair(LOG, true).await;
+            // An operator has to see to it.
+            return std::future::pending().await;
         }
         Err(error) => shared.borrow_mut().fail(format!("node {node} does not open: {error}")),
         Ok(()) => {}

@@ -26,6 +26,8 @@ pub(crate) fn main(names: &[String]) -> ExitCode {
             continue;
         }
         let run = simulate(&copy, &target)
+            // What most of them are planted in is built again for each, and runs a short while.
+            .args(["--config", "profile.release.package.replog.opt-level=1"])
             .args(["--", "--scenario", mutant.scenario, "--until-failure", "--seeds", &SEEDS.to_string()])
             .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::null())
