@@ -9,6 +9,8 @@
 //! retention_ms = 604800000
 //! message_bytes_max = 1048588
 //! ```
+//!
+//! A `[cluster]` makes it one of several: see [`Cluster`].
 
 use std::path::PathBuf;
 
@@ -16,12 +18,16 @@ use runtime::net::Address;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::cluster_config::Cluster;
 use crate::core::api::create_topics::Bounds;
 use crate::core::group;
 use crate::core::topic_config::{Defaults, SEGMENT_BYTES_MIN};
 
 /// The most that `message_bytes_max` may be: an entry of the write-ahead log holds it.
 pub const MESSAGE_BYTES_LIMIT: usize = 16 * 1024 * 1024;
+
+/// Replicas of a partition, when nobody says, where there are so many nodes.
+const REPLICAS_DEFAULT: usize = 3;
 
 /// See the module; every field has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,8 +39,12 @@ pub struct Config {
     pub listen: String,
     /// `host:port` that clients are told to connect to; the listen address when absent.
     pub advertised: Option<String>,
-    /// This broker's number, from 1 on; it stays with the data folder.
+    /// This broker's number, from 1 on; it stays with the data folder. In a cluster it is `cluster.node`.
     pub node_id: i32,
+    /// The cluster that it belongs to; alone when absent.
+    pub cluster: Option<Cluster>,
+    /// Replicas of each partition of a topic whose creator doesn't say; three, or as many as there are nodes, when absent.
+    pub replication_factor: Option<usize>,
     /// Cores to run on; as many as the process may use when absent.
     pub cores: Option<usize>,
     /// Partitions of a topic whose creator doesn't say.
@@ -100,6 +110,8 @@ impl Default for Config {
             listen: "127.0.0.1:9092".into(),
             advertised: None,
             node_id: 1,
+            cluster: None,
+            replication_factor: None,
             cores: None,
             partitions_default: 1,
             partitions_max: 10_000,
@@ -175,6 +187,21 @@ impl Config {
         if self.sync_ms == 0 || self.retention_check_ms == 0 || self.stall_ms == 0 {
             return fail("sync_ms, retention_check_ms and stall_ms must be 1 or more".into());
         }
+        if let Some(cluster) = &self.cluster {
+            cluster.validate()?;
+            if self.node_id != 1 && self.node_id != cluster.node {
+                return fail("node_id and cluster.node differ: leave node_id out".into());
+            }
+            if self.advertised.is_some() {
+                return fail("advertised: in a cluster, clients are told what cluster.nodes says".into());
+            }
+        }
+        if !(1..=self.nodes()).contains(&self.replication_factor()) {
+            return fail(format!(
+                "replication_factor must be from 1 to {}, as there are nodes",
+                self.nodes()
+            ));
+        }
         if let Some(advertised) = &self.advertised {
             split_host(advertised)
                 .ok_or_else(|| Error::Config(format!("advertised = {advertised:?}: expected host:port")))?;
@@ -182,8 +209,28 @@ impl Config {
         self.listen.parse().map_err(|e| Error::Config(format!("listen = {:?}: {e}", self.listen)))
     }
 
+    fn nodes(&self) -> usize {
+        self.cluster.as_ref().map_or(1, |cluster| cluster.nodes.len())
+    }
+
+    /// This node's number.
+    pub(crate) fn node(&self) -> i32 {
+        self.cluster.as_ref().map_or(self.node_id, |cluster| cluster.node)
+    }
+
+    /// Replicas of each partition of a topic whose creator doesn't say.
+    pub(crate) fn replication_factor(&self) -> usize {
+        self.replication_factor.unwrap_or(self.nodes().min(REPLICAS_DEFAULT))
+    }
+
     /// What clients are told to connect to, given where the broker listens.
     pub(crate) fn advertised(&self, listening: &Address) -> Result<(String, u16), Error> {
+        if let Some(cluster) = &self.cluster {
+            let own = cluster.nodes.iter().find(|node| node.id == cluster.node);
+            return own
+                .map(|node| (node.host.clone(), node.port))
+                .ok_or_else(|| Error::Config("cluster.node is not among cluster.nodes".into()));
+        }
         if let Some((host, port)) = self.advertised.as_deref().and_then(split_host) {
             return Ok((host, port));
         }
@@ -212,7 +259,11 @@ impl Config {
     }
 
     pub(crate) fn bounds(&self) -> Bounds {
-        Bounds { partitions_default: self.partitions_default, partitions_max: self.partitions_max }
+        Bounds {
+            partitions_default: self.partitions_default,
+            partitions_max: self.partitions_max,
+            replicas_default: self.replication_factor(),
+        }
     }
 
     pub(crate) fn group_limits(&self) -> group::Limits {

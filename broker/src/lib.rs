@@ -25,12 +25,14 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod cluster_config;
 pub mod config;
 pub mod core;
 mod error;
 mod metrics;
 mod shell;
 
+pub use cluster_config::{Cluster, NODES_MAX, Node};
 pub use config::Config;
 pub use error::Error;
 pub use shell::Server;

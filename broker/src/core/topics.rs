@@ -18,6 +18,9 @@ pub const NAME_BYTES_MAX: usize = 249;
 /// Producer ids are handed to cores in blocks of this many.
 pub const PRODUCER_ID_BLOCK: i64 = 1000;
 
+/// The nodes that have a replica of a partition.
+pub type Replicas = Vec<i32>;
+
 /// One topic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Topic {
@@ -27,6 +30,8 @@ pub struct Topic {
     pub id: [u64; 2],
     /// The uids of its partitions, by index.
     pub partitions: Vec<u64>,
+    /// The nodes that have a replica of each partition, by index; the first is preferred as the leader.
+    pub replicas: Vec<Replicas>,
     /// Its settings, where they differ from the broker's.
     pub overrides: Overrides,
 }
@@ -56,6 +61,8 @@ pub enum Action {
         name: String,
         /// The new partitions' uids.
         uids: Vec<u64>,
+        /// Their replicas.
+        replicas: Vec<Replicas>,
     },
     /// A topic's settings are replaced.
     Configure {
@@ -167,11 +174,25 @@ impl Topics {
         Change { version: self.version + 1, action }
     }
 
-    /// The change that creates a topic; the caller has checked name, count and settings. `id` is random.
+    /// The change that creates a topic, with a partition for each of `replicas`; the caller has checked name, count and
+    /// settings. `id` is random.
     #[must_use]
-    pub fn create(&self, name: &str, partitions: u32, overrides: Overrides, id: [u64; 2]) -> Change {
-        let uids = (0..u64::from(partitions)).map(|i| self.next_uid + i).collect();
-        self.change(Action::Create(Topic { name: name.into(), id, partitions: uids, overrides }))
+    pub fn create(&self, name: &str, replicas: Vec<Replicas>, overrides: Overrides, id: [u64; 2]) -> Change {
+        let partitions = self.next_uids(replicas.len());
+        self.change(Action::Create(Topic { name: name.into(), id, partitions, replicas, overrides }))
+    }
+
+    fn next_uids(&self, count: usize) -> Vec<u64> {
+        (0..count as u64).map(|i| self.next_uid + i).collect()
+    }
+
+    /// Replicas of so many new partitions on `nodes`, each on `factor` of them: leaders and replicas in turns.
+    #[must_use]
+    pub fn spread(&self, count: u32, factor: usize, nodes: &[i32]) -> Vec<Replicas> {
+        let first = self.next_uid as usize;
+        let replica = |partition: usize, r: usize| nodes[(first + partition + r) % nodes.len()];
+        let of = |partition: usize| (0..factor).map(|r| replica(partition, r)).collect();
+        (0..count as usize).map(of).collect()
     }
 
     /// The change that deletes a topic.
@@ -182,9 +203,9 @@ impl Topics {
 
     /// The change that adds partitions to a topic.
     #[must_use]
-    pub fn add_partitions(&self, name: &str, count: u32) -> Change {
-        let uids = (0..u64::from(count)).map(|i| self.next_uid + i).collect();
-        self.change(Action::AddPartitions { name: name.into(), uids })
+    pub fn add_partitions(&self, name: &str, replicas: Vec<Replicas>) -> Change {
+        let uids = self.next_uids(replicas.len());
+        self.change(Action::AddPartitions { name: name.into(), uids, replicas })
     }
 
     /// The change that replaces a topic's settings.
@@ -218,10 +239,12 @@ impl Topics {
                     self.partitions -= topic.partitions.len();
                 }
             }
-            Action::AddPartitions { name, uids } => {
+            Action::AddPartitions { name, uids, replicas } => {
                 self.next_uid = uids.iter().fold(self.next_uid, |next, uid| next.max(uid + 1));
                 if let Some(topic) = self.by_name.get_mut(name) {
-                    Arc::make_mut(topic).partitions.extend(uids);
+                    let topic = Arc::make_mut(topic);
+                    topic.partitions.extend(uids);
+                    topic.replicas.extend(replicas.iter().cloned());
                     self.partitions += uids.len();
                 }
             }
@@ -280,15 +303,15 @@ mod tests {
             table.apply(&change);
             changes.push(change);
         };
-        let change = table.create("a", 3, Overrides::new(), [1, 1]);
+        let change = table.create("a", vec![vec![1]; 3], Overrides::new(), [1, 1]);
         run(&mut table, change);
-        let change = table.create("b", 1, Overrides::new(), [1, 2]);
+        let change = table.create("b", vec![vec![2, 1]], Overrides::new(), [1, 2]);
         run(&mut table, change);
-        let change = table.add_partitions("b", 2);
+        let change = table.add_partitions("b", vec![vec![1, 2]; 2]);
         run(&mut table, change);
         let change = table.delete("a");
         run(&mut table, change);
-        let change = table.create("a", 1, Overrides::new(), [1, 3]);
+        let change = table.create("a", vec![vec![1]], Overrides::new(), [1, 3]);
         run(&mut table, change);
         let change = table.configure("a", Overrides::from([("retention.ms".into(), "1".into())]));
         run(&mut table, change);
@@ -297,6 +320,8 @@ mod tests {
         assert_eq!((first, table.producer_ids().1), (0, PRODUCER_ID_BLOCK));
         assert_eq!(table.partition("a", 0), Some(6), "uids are never used again");
         assert_eq!(table.get("b").unwrap().partitions, [3, 4, 5]);
+        assert_eq!(table.get("b").unwrap().replicas, [[2, 1], [1, 2], [1, 2]]);
+        assert_eq!(table.spread(3, 2, &[1, 2, 3]), [[2, 3], [3, 1], [1, 2]], "the next uid is 7");
         assert_eq!((table.partition("b", 3), table.partition("b", -1)), (None, None));
         assert_eq!((table.len(), table.partitions()), (2, 4));
         assert!(table.by_id([1, 1]).is_none());

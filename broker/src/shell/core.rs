@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use ops::Stop;
-use replog::NodeId;
+use replog::{Members, NodeId};
 use runtime::time;
+
+use wire::kafka::ResponseError;
 
 use super::controller::Controller;
 use super::mail::Post;
@@ -31,8 +33,6 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) stop: Stop,
     pub(crate) layout: Layout,
-    /// This node's number among those that replicate.
-    pub(crate) node: NodeId,
     pub(crate) cores: usize,
     pub(crate) started: Instant,
     pub(crate) connections: AtomicUsize,
@@ -59,6 +59,20 @@ impl Shared {
         crc32c::crc32c(group.as_bytes()) as usize % self.layout.coordinators
     }
 
+    /// What to say of a partition that is in the table and not here.
+    pub(crate) fn absent(&self) -> ResponseError {
+        match self.identity.nodes.len() {
+            // It is about to come, or to go.
+            1 => ResponseError::UnknownTopicOrPartition,
+            _ => ResponseError::NotLeaderOrFollower,
+        }
+    }
+
+    /// Those that keep what every node keeps: the topic table, and what groups have committed.
+    pub(crate) fn all_nodes(&self) -> Members {
+        voters(self.identity.ids())
+    }
+
     /// The shard that has this coordinator.
     pub(crate) fn shard_of_coordinator(&self, coordinator: usize) -> usize {
         coordinator % self.layout.shards
@@ -68,6 +82,11 @@ impl Shared {
     pub(crate) fn core_of(&self, shard: usize) -> usize {
         shard % self.cores
     }
+}
+
+/// Nodes as the voters of a group.
+pub(crate) fn voters(nodes: impl IntoIterator<Item = i32>) -> Members {
+    Members::voters(nodes.into_iter().map(|node| NodeId(u64::try_from(node).unwrap_or(0))))
 }
 
 /// Bytes of a request or an answer, counted while they are in memory.
@@ -136,8 +155,7 @@ impl Core {
         self.shards.borrow().get(&id).expect("a shard is asked for on its own core").clone()
     }
 
-    /// A newer topic table: partitions come and go. Those that come, and have no other replica, are led by this node when this
-    /// resolves.
+    /// A newer topic table: partitions come and go. Those that come have a leader when this resolves, unless that takes too long.
     pub(crate) async fn adopt(&self, topics: &Arc<Topics>) {
         if topics.version() < self.topics.borrow().version() {
             return;
@@ -154,7 +172,8 @@ impl Core {
             }
         }
         // On a full disk it may take longer, and then clients are told to try again.
-        let led = join_all(fresh.iter().map(|partition| partition.leading.acting()));
+        let me = self.shared.identity.node_id;
+        let led = join_all(fresh.iter().map(|partition| partition.leading.led(me)));
         let _ = time::timeout(LED_WITHIN, led).await;
     }
 }

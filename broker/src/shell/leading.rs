@@ -24,6 +24,19 @@ impl Leading {
         self.role.get()
     }
 
+    /// Who leads, as far as this node, `me`, knows; itself only once it acts as the leader.
+    pub(crate) fn leader(&self, me: i32) -> Option<i32> {
+        let leader = self.role.get().leader.and_then(|node| i32::try_from(node.0).ok());
+        leader.filter(|leader| *leader != me || self.acts.get())
+    }
+
+    /// Resolves once it is known who leads.
+    pub(crate) async fn led(&self, me: i32) {
+        while self.leader(me).is_none() {
+            self.waiting.notified().await;
+        }
+    }
+
     /// Whether this node acts as the leader.
     pub(crate) fn acts(&self) -> bool {
         self.acts.get()
@@ -40,6 +53,7 @@ impl Leading {
     pub(crate) fn set_role(&self, role: Role) {
         self.role.set(role);
         self.acts.set(false);
+        self.waiting.notify_all();
     }
 
     /// Resolves once everything that earlier leaders have committed is applied: true, if this node still leads then in the

@@ -14,6 +14,7 @@
 //! - [`machine`]: a partition as the state machine of its replicated log. [`snapshot`]: partitions on their way to other nodes.
 //!   [`leading`]: when this node may act as a leader.
 //! - [`coordinator`]: consumer groups and offsets. [`controller`]: the topic table, on shard 0.
+//! - [`forward`]: what another node has to be asked.
 //! - [`connection`]: one connection. [`handlers`]: requests that wait for something. [`slot`], [`turns`]: how tasks wait.
 
 mod connection;
@@ -21,6 +22,7 @@ mod controller;
 mod coordinator;
 pub(crate) mod core;
 mod flush;
+mod forward;
 mod handlers;
 mod leading;
 mod machine;

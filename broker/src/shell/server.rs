@@ -17,7 +17,7 @@ use super::core::{Core, Shared};
 use super::mail::{MAILBOX_CAPACITY, Mail, Post};
 use super::shard::Shard;
 use super::{connection, flush, start, stored};
-use crate::core::api::Identity;
+use crate::core::api::{self, Identity};
 use crate::metrics::Metrics;
 use crate::{Config, Error};
 
@@ -60,26 +60,29 @@ impl Server {
         service.register(|registry| metrics.register(registry));
         let cores = self.listeners.len();
         let data = self.config.data.clone();
-        let node = NodeId(u64::try_from(self.config.node_id).unwrap_or(0));
-        let prepare = prepare(data.clone(), cores, node);
+        let node = NodeId(u64::try_from(self.config.node()).unwrap_or(0));
+        let founding = stored::Founding {
+            node: node.0,
+            shards: cores,
+            cluster: self.config.cluster.as_ref().map(|cluster| (cluster.name.clone(), cluster.nodes.len())),
+        };
+        let prepare = prepare(data.clone(), founding);
         let (lock, layout) = runtime::block_on(&runtime::Options::default(), prepare)
             .map_err(|source| Error::Core { core: 0, source })??;
-        let options = NodeOptions::new(node, number_of(&layout.cluster_id));
+        let options = node_options(&self.config, node, &layout.cluster_id)?;
         let nodes = NodeCore::bind(&options, layout.shards)?;
         let (host, port) = self.advertised;
         let full_shards = (0..layout.shards).map(|_| AtomicBool::new(false)).collect();
         let shared = Arc::new(Shared {
             identity: Identity {
-                node_id: self.config.node_id,
-                host: StrBytes::from_string(host),
-                port,
+                node_id: self.config.node(),
                 cluster_id: StrBytes::from_string(layout.cluster_id.clone()),
+                nodes: nodes_of(&self.config, host, port),
             },
             config: self.config,
             metrics,
             stop: service.stop().clone(),
             layout,
-            node,
             cores,
             started: time::now(),
             connections: AtomicUsize::new(0),
@@ -98,17 +101,17 @@ impl Server {
         let (senders, receivers): (Vec<MailSender<Mail>>, Vec<MailReceiver<Mail>>) =
             (0..cores).map(|_| mailbox(MAILBOX_CAPACITY)).unzip();
         let barrier = Arc::new(Barrier::default());
-        let mut nodes_of: Vec<Vec<(usize, NodeCore)>> = (0..cores).map(|_| Vec::new()).collect();
+        let mut parts: Vec<Vec<(usize, NodeCore)>> = (0..cores).map(|_| Vec::new()).collect();
         for (shard, node) in nodes.into_iter().enumerate() {
-            nodes_of[shared.core_of(shard)].push((shard, node));
+            parts[shared.core_of(shard)].push((shard, node));
         }
-        let mut nodes_of = nodes_of.into_iter();
+        let mut parts = parts.into_iter();
         let mut threads = Vec::with_capacity(cores);
         for (id, (listener, mail)) in self.listeners.into_iter().zip(receivers).enumerate() {
             let (shared, senders, operated, barrier) =
                 (shared.clone(), senders.clone(), service.clone(), barrier.clone());
             let stop = shared.stop.clone();
-            let nodes = nodes_of.next().unwrap_or_default();
+            let nodes = parts.next().unwrap_or_default();
             let make = move || async move {
                 let core = Core::new(id, shared, Post::new(senders));
                 let result = run_core(core, nodes, listener, mail, &operated, &barrier).await;
@@ -144,12 +147,41 @@ fn number_of(cluster_id: &str) -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
 
-async fn prepare(data: PathBuf, cores: usize, node: NodeId) -> Result<(fs::DirLock, stored::Layout), Error> {
+/// How this node takes part in the replication.
+fn node_options(config: &Config, node: NodeId, cluster_id: &str) -> Result<NodeOptions, Error> {
+    let mut options = NodeOptions::new(node, number_of(cluster_id));
+    for peer in config.cluster.iter().flat_map(|cluster| &cluster.nodes) {
+        let id = NodeId(u64::try_from(peer.id).unwrap_or(0));
+        if id == node {
+            options.listen = Some(peer.peer()?);
+        } else {
+            options.peers.insert(id, peer.peer()?);
+        }
+    }
+    Ok(options)
+}
+
+/// The nodes as clients are told of them.
+fn nodes_of(config: &Config, host: String, port: u16) -> Vec<api::Node> {
+    match &config.cluster {
+        None => vec![api::Node { id: config.node(), host: StrBytes::from_string(host), port }],
+        Some(cluster) => {
+            let node = |node: &crate::Node| api::Node {
+                id: node.id,
+                host: StrBytes::from_string(node.host.clone()),
+                port: node.port,
+            };
+            cluster.nodes.iter().map(node).collect()
+        }
+    }
+}
+
+async fn prepare(data: PathBuf, founding: stored::Founding) -> Result<(fs::DirLock, stored::Layout), Error> {
     fs::create_dir_all(&data).await.map_err(Error::io("cannot make", &data))?;
     let lock = fs::lock_dir(&data).await.map_err(Error::io("cannot lock", &data))?;
     let partitions = data.join("partitions");
     fs::create_dir_all(&partitions).await.map_err(Error::io("cannot make", &partitions))?;
-    let layout = stored::layout(&data, cores, node.0).await?;
+    let layout = stored::layout(&data, &founding).await?;
     for shard in 0..layout.shards {
         let dir = stored::shard_dir(&data, shard);
         fs::create_dir_all(&dir).await.map_err(Error::io("cannot make", &dir))?;

@@ -10,13 +10,13 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use replog::{GroupId, Index, Members, Replicas, Role, StateMachine};
+use replog::{GroupId, Index, Replicas, Role, StateMachine};
 use runtime::sync::Notify;
 use wire::kafka::ResponseError;
 use wire::kafka::batch::{self, Header};
 
 use super::coordinator::{self, Coordinator};
-use super::core::Shared;
+use super::core::{self, Shared};
 use super::machine::{Buried, PartitionMachine};
 use super::partition::{Partition, Read, log_group, uid_of};
 use super::slot::Slot;
@@ -208,7 +208,8 @@ impl Shard {
         let mut fresh = Vec::new();
         for topic in topics.iter() {
             for (index, &uid) in topic.partitions.iter().enumerate() {
-                if self.shared.shard_of(uid) == self.id {
+                let here = topic.replicas[index].contains(&self.shared.identity.node_id);
+                if here && self.shared.shard_of(uid) == self.id {
                     wanted.insert(uid);
                     fresh.extend(self.take_in(topic, index, uid));
                 }
@@ -240,7 +241,7 @@ impl Shard {
             return None;
         }
         let machine = Box::new(PartitionMachine { partition: partition.clone(), shard: self.this.clone() });
-        let members = Members::voters([self.shared.node]);
+        let members = core::voters(topic.replicas[index].iter().copied());
         if let Err(error) = replicas.found(group, members, machine) {
             tracing::error!(topic = topic.name, partition = index, %error, "a partition can't be founded");
             return None;
@@ -255,7 +256,7 @@ impl Shard {
             let slot = Slot::new();
             outcomes.push(slot.clone());
             let Some(partition) = self.partition(uid) else {
-                slot.give(Err(Refusal::new(ResponseError::UnknownTopicOrPartition, "the topic is gone")));
+                slot.give(Err(Refusal::new(self.shared.absent(), "the partition is not on this node")));
                 continue;
             };
             match produce::validate(&records, partition.message_bytes_max.get()) {
@@ -372,7 +373,7 @@ impl Shard {
         let mut total = 0;
         for part in parts {
             let Some(partition) = self.partition(part.uid) else {
-                reads.push(Read::failed(ResponseError::UnknownTopicOrPartition));
+                reads.push(Read::failed(self.shared.absent()));
                 continue;
             };
             let left = bytes_max.saturating_sub(total);

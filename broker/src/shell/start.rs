@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use replog::{Members, NodeCore, Replicas};
+use replog::{NodeCore, Replicas};
 use runtime::{fs, time};
 
 use super::controller::{self, Controller, TOPICS_GROUP};
@@ -99,7 +99,7 @@ async fn open_log(core: &Rc<Core>, shard: &Rc<Shard>, node: NodeCore) -> Result<
         coordinator.set_replicas(replicas.clone());
         coordinator.check()?;
     }
-    let members = || Members::voters([core.shared.node]);
+    let members = || core.shared.all_nodes();
     if let Some(controller) = &controller {
         controller.check()?;
         replicas.found(TOPICS_GROUP, members(), table_machine(controller))?;
@@ -114,7 +114,9 @@ async fn open_log(core: &Rc<Core>, shard: &Rc<Shard>, node: NodeCore) -> Result<
 /// Has every core of the node adopt the topic table; on the core that has shard 0.
 pub(crate) async fn take_table(core: &Rc<Core>) -> Result<(), Error> {
     let controller = core.controller.borrow().clone().expect("the core of shard 0 has the topic table");
-    let _ = time::timeout(LEAD_WITHIN, controller.leading.acting()).await;
+    if core.shared.identity.nodes.len() == 1 {
+        let _ = time::timeout(LEAD_WITHIN, controller.leading.acting()).await;
+    }
     controller.check()?;
     runtime::spawn(controller.clone().keep_told(core.clone()));
     runtime::spawn(controller.clone().keep_stored(core.shard(0).replicas().clone()));
@@ -124,6 +126,9 @@ pub(crate) async fn take_table(core: &Rc<Core>) -> Result<(), Error> {
 
 /// Waits until this core leads what nobody else can.
 pub(crate) async fn lead(core: &Rc<Core>) -> Result<(), Error> {
+    if core.shared.identity.nodes.len() > 1 {
+        return Ok(());
+    }
     let shards: Vec<Rc<Shard>> = core.shards.borrow().values().cloned().collect();
     for shard in shards {
         let partitions: Vec<_> = shard.partitions.borrow().values().cloned().collect();

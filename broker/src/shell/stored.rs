@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::cluster_config::LONE;
 
 /// The version of everything in a data folder.
 pub(crate) const FORMAT_VERSION: u32 = 2;
@@ -79,8 +80,16 @@ pub(crate) async fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, 
 /// Coordinators at most.
 pub(crate) const COORDINATORS_MAX: usize = 32;
 
-/// The folder's layout; made, with one shard per core, when the folder is new.
-pub(crate) async fn layout(data: &Path, cores: usize, node: u64) -> Result<Layout, Error> {
+/// What a new folder is made for, and an older one must be of.
+pub(crate) struct Founding {
+    pub(crate) node: u64,
+    pub(crate) shards: usize,
+    /// The cluster's name, and how many nodes it has; absent when the node is alone.
+    pub(crate) cluster: Option<(String, usize)>,
+}
+
+/// The folder's layout; made when the folder is new.
+pub(crate) async fn layout(data: &Path, founding: &Founding) -> Result<Layout, Error> {
     #[derive(Deserialize)]
     struct Version {
         version: u32,
@@ -95,25 +104,40 @@ pub(crate) async fn layout(data: &Path, cores: usize, node: u64) -> Result<Layou
         if layout.shards == 0 || !(1..=COORDINATORS_MAX).contains(&layout.coordinators) {
             return Err(Error::Corrupt { path, what: "no shards, or no coordinators".into() });
         }
-        if layout.node != node {
-            return Err(Error::Config(format!(
-                "{} belongs to node {}, and node_id is {node}",
-                data.display(),
-                layout.node
-            )));
-        }
+        check_owner(data, &layout, founding)?;
         return Ok(layout);
     }
+    let (cluster_id, coordinators) = match &founding.cluster {
+        Some((name, nodes)) => (name.clone(), *nodes),
+        None => (format!("{LONE}{:016x}", runtime::random_u64()), founding.shards),
+    };
     let layout = Layout {
         version: FORMAT_VERSION,
-        node,
-        shards: cores,
-        coordinators: cores.min(COORDINATORS_MAX),
-        cluster_id: format!("millrace-{:016x}", runtime::random_u64()),
+        node: founding.node,
+        shards: founding.shards,
+        coordinators: coordinators.clamp(1, COORDINATORS_MAX),
+        cluster_id,
         topic_seed: runtime::random_u64(),
     };
     write(&path, &layout).await?;
     Ok(layout)
+}
+
+fn check_owner(data: &Path, layout: &Layout, founding: &Founding) -> Result<(), Error> {
+    let fail = |what: String| Err(Error::Config(format!("{}: {what}", data.display())));
+    if layout.node != founding.node {
+        return fail(format!("is of node {}, and this is node {}", layout.node, founding.node));
+    }
+    match &founding.cluster {
+        Some((name, _)) if *name != layout.cluster_id => {
+            fail(format!("is of cluster {:?}, and cluster.name is {name:?}", layout.cluster_id))
+        }
+        None if !layout.cluster_id.starts_with(LONE) => fail(format!(
+            "is of cluster {:?}, and there is no [cluster] in the configuration",
+            layout.cluster_id
+        )),
+        _ => Ok(()),
+    }
 }
 
 pub(crate) fn shard_dir(data: &Path, shard: usize) -> PathBuf {

@@ -59,8 +59,9 @@ impl Broker {
             stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
             let mut client = Client { stream, next: 0 };
             let request = message::encode_request(0, 0, "probe", &ApiVersionsRequest::default());
-            client.stream.write_all(&request).unwrap();
-            if client.stream.read_exact(&mut [0; 4]).is_ok() {
+            // Earlier probes may be all the connections that it takes.
+            let sent = client.stream.write_all(&request).is_ok();
+            if sent && client.stream.read_exact(&mut [0; 4]).is_ok() {
                 return Ok(broker);
             }
         }

@@ -1,16 +1,23 @@
-//! CreatePartitions (37): how many a topic gets.
+//! CreatePartitions (37): which partitions a topic gets.
 
 use wire::kafka::ResponseError;
+use wire::kafka::messages::BrokerId;
 use wire::kafka::messages::create_partitions_request::CreatePartitionsTopic;
 
 use super::Refusal;
-use crate::core::topics::Topics;
+use super::create_topics::check_assigned;
+use crate::core::topics::{Replicas, Topics};
 
-/// How many partitions are to be added.
+/// The replicas of the partitions that are to be added: as many as the topic's others have.
 ///
 /// # Errors
 /// What to answer for the topic.
-pub fn plan(wanted: &CreatePartitionsTopic, topics: &Topics, partitions_max: usize) -> Result<u32, Refusal> {
+pub fn plan(
+    wanted: &CreatePartitionsTopic,
+    topics: &Topics,
+    partitions_max: usize,
+    nodes: &[i32],
+) -> Result<Vec<Replicas>, Refusal> {
     let Some(topic) = topics.get(&wanted.name) else {
         return Err(Refusal::new(ResponseError::UnknownTopicOrPartition, "no such topic"));
     };
@@ -24,11 +31,17 @@ pub fn plan(wanted: &CreatePartitionsTopic, topics: &Topics, partitions_max: usi
         let message = format!("no more than {partitions_max} partitions in all");
         return Err(Refusal::new(ResponseError::PolicyViolation, message));
     }
-    if let Some(assignments) = &wanted.assignments
-        && (assignments.len() as i64 != more || assignments.iter().any(|a| a.broker_ids.len() != 1))
-    {
-        let message = "an assignment names one broker for each new partition";
+    let factor = topic.replicas.first().map_or(1, Vec::len);
+    let Some(assignments) = &wanted.assignments else {
+        return Ok(topics.spread(more as u32, factor.min(nodes.len()), nodes));
+    };
+    let ids = |ids: &[BrokerId]| ids.iter().map(|id| id.0).collect::<Replicas>();
+    let replicas: Vec<Replicas> = assignments.iter().map(|a| ids(&a.broker_ids)).collect();
+    if replicas.len() as i64 != more || replicas.iter().any(|replicas| replicas.len() != factor) {
+        let message = format!("an assignment names {factor} brokers for each new partition");
         return Err(Refusal::new(ResponseError::InvalidReplicaAssignment, message));
     }
-    Ok(more as u32)
+    check_assigned(&replicas, nodes)
+        .map_err(|message| Refusal::new(ResponseError::InvalidReplicaAssignment, message))?;
+    Ok(replicas)
 }

@@ -1,6 +1,6 @@
 //! Metadata (3): brokers, topics, who leads what.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use wire::kafka::messages::metadata_request::MetadataRequestTopic;
@@ -10,8 +10,8 @@ use wire::kafka::messages::metadata_response::{
 use wire::kafka::messages::{BrokerId, MetadataRequest, MetadataResponse, TopicName};
 use wire::kafka::{ResponseError, StrBytes};
 
-use super::{Identity, OPERATIONS_UNKNOWN, uuid};
-use crate::core::topics::{Topic, Topics, validate_name};
+use super::{Identity, Node, OPERATIONS_UNKNOWN, uuid};
+use crate::core::topics::{Replicas, Topic, Topics, validate_name};
 
 /// Who leads a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,8 +22,16 @@ pub struct Led {
     pub epoch: i32,
 }
 
-/// Who leads partitions, by uid.
-pub type Leaders = HashMap<u64, Led>;
+/// What this node knows of the cluster.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    /// Who leads partitions, by uid.
+    pub leaders: HashMap<u64, Led>,
+    /// Nodes that are heard. A replica on one of them counts as in sync: it has what is committed, or gets it.
+    pub alive: BTreeSet<i32>,
+    /// Who leads the topic table.
+    pub controller: Option<i32>,
+}
 
 /// The topics that a request asks for and that there are. All topics are meant by null, and by an empty list in version 0.
 #[must_use]
@@ -63,7 +71,7 @@ pub fn answer(
     request: &MetadataRequest,
     version: i16,
     topics: &Topics,
-    leaders: &Leaders,
+    view: &View,
     broker: &Identity,
 ) -> MetadataResponse {
     let all = match &request.topics {
@@ -71,32 +79,28 @@ pub fn answer(
         Some(named) => version == 0 && named.is_empty(),
     };
     let described = if all {
-        let mut all: Vec<_> = topics.iter().map(|t| describe(t, leaders, broker)).collect();
+        let mut all: Vec<_> = topics.iter().map(|t| describe(t, view)).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     } else {
         let named = super::once(request.topics.iter().flatten(), |named| (&named.name, named.topic_id));
-        named.map(|named| find(named, version, topics, leaders, broker)).collect()
+        named.map(|named| find(named, version, topics, view)).collect()
     };
-    let node = MetadataResponseBroker::default()
-        .with_node_id(BrokerId(broker.node_id))
-        .with_host(broker.host.clone())
-        .with_port(i32::from(broker.port));
+    let node = |node: &Node| {
+        MetadataResponseBroker::default()
+            .with_node_id(BrokerId(node.id))
+            .with_host(node.host.clone())
+            .with_port(i32::from(node.port))
+    };
     MetadataResponse::default()
-        .with_brokers(vec![node])
+        .with_brokers(broker.nodes.iter().map(node).collect())
         .with_cluster_id(Some(broker.cluster_id.clone()))
-        .with_controller_id(BrokerId(broker.node_id))
+        .with_controller_id(BrokerId(view.controller.unwrap_or(-1)))
         .with_topics(described)
         .with_cluster_authorized_operations(OPERATIONS_UNKNOWN)
 }
 
-fn find(
-    named: &MetadataRequestTopic,
-    version: i16,
-    topics: &Topics,
-    leaders: &Leaders,
-    broker: &Identity,
-) -> MetadataResponseTopic {
+fn find(named: &MetadataRequestTopic, version: i16, topics: &Topics, view: &View) -> MetadataResponseTopic {
     let failed = |error: ResponseError, name: Option<TopicName>| {
         MetadataResponseTopic::default()
             .with_error_code(error.code())
@@ -105,7 +109,7 @@ fn find(
             .with_topic_authorized_operations(OPERATIONS_UNKNOWN)
     };
     match (known(named, topics), &named.name) {
-        (Some(topic), _) => describe(topic, leaders, broker),
+        (Some(topic), _) => describe(topic, view),
         // Before version 12 a name is never null.
         (None, None) => failed(ResponseError::UnknownTopicId, (version < 12).then(TopicName::default)),
         (None, Some(name)) if validate_name(name).is_err() => {
@@ -115,10 +119,11 @@ fn find(
     }
 }
 
-fn describe(topic: &Topic, leaders: &Leaders, broker: &Identity) -> MetadataResponseTopic {
-    let node = BrokerId(broker.node_id);
-    let partition = |(index, uid): (i32, &u64)| {
-        let led = leaders.get(uid);
+fn describe(topic: &Topic, view: &View) -> MetadataResponseTopic {
+    let ids = |nodes: &mut dyn Iterator<Item = &i32>| nodes.map(|id| BrokerId(*id)).collect::<Vec<_>>();
+    let partition = |(index, (uid, replicas)): (i32, (&u64, &Replicas))| {
+        let led = view.leaders.get(uid);
+        let alive = |id: &&i32| view.alive.contains(*id);
         let leader = led.and_then(|led| led.leader);
         let error = leader.map_or(ResponseError::LeaderNotAvailable.code(), |_| 0);
         MetadataResponsePartition::default()
@@ -126,12 +131,13 @@ fn describe(topic: &Topic, leaders: &Leaders, broker: &Identity) -> MetadataResp
             .with_partition_index(index)
             .with_leader_id(BrokerId(leader.unwrap_or(-1)))
             .with_leader_epoch(led.map_or(-1, |led| led.epoch))
-            .with_replica_nodes(vec![node])
-            .with_isr_nodes(vec![node])
+            .with_replica_nodes(ids(&mut replicas.iter()))
+            .with_isr_nodes(ids(&mut replicas.iter().filter(alive)))
+            .with_offline_replicas(ids(&mut replicas.iter().filter(|id| !alive(id))))
     };
     MetadataResponseTopic::default()
         .with_name(Some(TopicName(StrBytes::from_string(topic.name.clone()))))
         .with_topic_id(uuid(topic.id))
-        .with_partitions((0..).zip(&topic.partitions).map(partition).collect())
+        .with_partitions((0..).zip(topic.partitions.iter().zip(&topic.replicas)).map(partition).collect())
         .with_topic_authorized_operations(OPERATIONS_UNKNOWN)
 }

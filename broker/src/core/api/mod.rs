@@ -42,12 +42,35 @@ pub const OPERATIONS_UNKNOWN: i32 = i32::MIN;
 pub struct Identity {
     /// Its node id.
     pub node_id: i32,
+    /// The cluster it is of.
+    pub cluster_id: StrBytes,
+    /// All nodes of the cluster, this one too.
+    pub nodes: Vec<Node>,
+}
+
+/// A broker, to its clients.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Its number.
+    pub id: i32,
     /// Where clients reach it.
     pub host: StrBytes,
     /// Where clients reach it.
     pub port: u16,
-    /// The cluster it is.
-    pub cluster_id: StrBytes,
+}
+
+impl Identity {
+    /// The numbers of all nodes.
+    #[must_use]
+    pub fn ids(&self) -> Vec<i32> {
+        self.nodes.iter().map(|node| node.id).collect()
+    }
+
+    /// One of the nodes.
+    #[must_use]
+    pub fn node(&self, id: i32) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.id == id)
+    }
 }
 
 /// A Kafka error code with a text for those responses that carry one.

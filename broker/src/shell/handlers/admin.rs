@@ -9,6 +9,7 @@ use wire::kafka::messages::incremental_alter_configs_response::AlterConfigsResou
 use wire::kafka::messages::*;
 use wire::kafka::{ResponseError, StrBytes};
 
+use super::metadata;
 use crate::core::api::{
     Refusal, create_partitions as api_partitions, create_topics as api_create, delete_topics as api_delete,
     describe_configs as api_configs, incremental_alter_configs as api_alter,
@@ -17,6 +18,10 @@ use crate::core::api::{
 use crate::core::topic_config::Type;
 use crate::core::topics::{Change, PRODUCER_ID_BLOCK, Topic, Topics};
 use crate::shell::core::Core;
+use crate::shell::forward;
+
+/// The version in which nodes ask each other for topics.
+const CREATE_TOPICS_VERSION: i16 = 5;
 
 /// Runs a decision on the topic table's core; see `Controller::change`.
 async fn change<T, D>(core: &Rc<Core>, decide: D) -> Result<T, Refusal>
@@ -44,26 +49,44 @@ pub(super) async fn create_topic(
     let plan = {
         let config = &core.shared.config;
         let (defaults, bounds) = (config.defaults(), config.bounds());
-        move |topics: &Topics| api_create::plan(&wanted, topics, &defaults, bounds).map(|plan| (wanted, plan))
+        let nodes = core.shared.identity.ids();
+        move |topics: &Topics| {
+            api_create::plan(&wanted, topics, &defaults, bounds, &nodes).map(|plan| (wanted, plan))
+        }
     };
     if validate_only {
         let (wanted, plan) = plan(&core.topics())?;
-        let partitions = vec![0; plan.partitions as usize];
-        return Ok(Topic {
-            name: wanted.name.to_string(),
-            id: [0; 2],
-            partitions,
-            overrides: plan.overrides,
-        });
+        let partitions = vec![0; plan.replicas.len()];
+        let (name, replicas) = (wanted.name.to_string(), plan.replicas);
+        return Ok(Topic { name, id: [0; 2], partitions, replicas, overrides: plan.overrides });
     }
     change(core, move |topics, core| {
         let (wanted, plan) = plan(topics)?;
         let id = [core.shared.layout.topic_seed, runtime::random_u64()];
-        let change = topics.create(&wanted.name, plan.partitions, plan.overrides.clone(), id);
-        let partitions = vec![0; plan.partitions as usize];
-        Ok((change, Topic { name: wanted.name.to_string(), id, partitions, overrides: plan.overrides }))
+        let change = topics.create(&wanted.name, plan.replicas.clone(), plan.overrides.clone(), id);
+        let partitions = vec![0; plan.replicas.len()];
+        let (name, replicas) = (wanted.name.to_string(), plan.replicas);
+        Ok((change, Topic { name, id, partitions, replicas, overrides: plan.overrides }))
     })
     .await
+}
+
+/// Creates a topic that a client has named; the controller does, wherever it is, unless it is another node that asks.
+pub(super) async fn create_for_client(
+    core: &Rc<Core>,
+    wanted: CreatableTopic,
+    asked_by_node: bool,
+) -> Result<(), Refusal> {
+    let refusal = match create_topic(core, wanted.clone(), false).await {
+        Err(refusal) if refusal.error == ResponseError::NotController && !asked_by_node => refusal,
+        other => return other.map(drop),
+    };
+    let Some(controller) = metadata::controller(core).await else { return Err(refusal) };
+    let request = CreateTopicsRequest::default().with_topics(vec![wanted]).with_timeout_ms(5000);
+    let answer = forward::ask(core, controller, CREATE_TOPICS_VERSION, &request).await;
+    let answer = answer.map_err(|error| Refusal::new(error, "the controller gives no answer"))?;
+    let error = answer.topics.first().and_then(|topic| ResponseError::try_from_code(topic.error_code));
+    error.map_or(Ok(()), |error| Err(Refusal::new(error, "the controller has refused it")))
 }
 
 /// CreateTopics.
@@ -118,14 +141,16 @@ pub(super) async fn create_partitions(
     request: CreatePartitionsRequest,
 ) -> CreatePartitionsResponse {
     let partitions_max = core.shared.config.partitions_max;
+    let nodes = core.shared.identity.ids();
     let mut results = Vec::with_capacity(request.topics.len());
     for wanted in request.topics {
         let name = wanted.name.clone();
         let outcome = if request.validate_only {
-            api_partitions::plan(&wanted, &core.topics(), partitions_max).map(|_| ())
+            api_partitions::plan(&wanted, &core.topics(), partitions_max, &nodes).map(|_| ())
         } else {
+            let nodes = nodes.clone();
             change(core, move |topics, _| {
-                let more = api_partitions::plan(&wanted, topics, partitions_max)?;
+                let more = api_partitions::plan(&wanted, topics, partitions_max, &nodes)?;
                 Ok((topics.add_partitions(&wanted.name, more), ()))
             })
             .await
@@ -154,7 +179,7 @@ pub(super) fn describe_configs(core: &Rc<Core>, request: &DescribeConfigsRequest
         ("num.partitions", config.partitions_default.to_string(), Type::Int),
         ("socket.request.max.bytes", config.request_bytes_max.to_string(), Type::Int),
     ];
-    api_configs::answer(request, &core.topics(), &config.defaults(), config.node_id, &broker)
+    api_configs::answer(request, &core.topics(), &config.defaults(), config.node(), &broker)
 }
 
 /// IncrementalAlterConfigs.
@@ -188,14 +213,30 @@ pub(super) async fn alter_configs(
     IncrementalAlterConfigsResponse::default().with_responses(responses)
 }
 
-/// InitProducerId: each core gives out ids of a block that it took from the table.
+/// InitProducerId: each core of the controller gives out ids of a block that it took from the table. Any node may be asked.
 pub(super) async fn init_producer_id(
     core: &Rc<Core>,
     request: &InitProducerIdRequest,
+    version: i16,
+    asked_by_node: bool,
 ) -> InitProducerIdResponse {
-    let id = match api_producer::refusal(request) {
-        Some(error) => Err(error),
-        None => next_producer_id(core).await.map_err(|refusal| refusal.error),
+    if let Some(error) = api_producer::refusal(request) {
+        return api_producer::answer(Err(error));
+    }
+    let id = match next_producer_id(core).await {
+        Err(refusal) if refusal.error == ResponseError::NotController && !asked_by_node => {
+            match metadata::controller(core).await {
+                Some(controller) => match forward::ask(core, controller, version, request).await {
+                    Ok(answer) => return answer,
+                    Err(error) => Err(error),
+                },
+                None => Err(ResponseError::CoordinatorNotAvailable),
+            }
+        }
+        Err(refusal) if refusal.error == ResponseError::NotController => {
+            Err(ResponseError::CoordinatorNotAvailable)
+        }
+        other => other.map_err(|refusal| refusal.error),
     };
     api_producer::answer(id)
 }

@@ -10,8 +10,8 @@ use wire::kafka::{ResponseError, StrBytes};
 
 use super::{Client, Handled, per_shard};
 use crate::core::api::{
-    code, describe_groups as api_describe, join_group as api_join, leave_group as api_leave,
-    list_groups as api_list, once, sync_group as api_sync,
+    code, describe_groups as api_describe, find_coordinator as api_find, join_group as api_join,
+    leave_group as api_leave, list_groups as api_list, once, sync_group as api_sync,
 };
 use crate::core::group::Identity;
 use crate::core::offsets::Action;
@@ -53,6 +53,23 @@ where
         results
     };
     per_shard(core, items, run).await
+}
+
+/// FindCoordinator.
+pub(super) async fn find_coordinator(
+    core: &Rc<Core>,
+    request: &FindCoordinatorRequest,
+    version: i16,
+) -> FindCoordinatorResponse {
+    let groups = api_find::groups(request, version);
+    let items = groups.iter().map(|group| (core.shared.coordinator_of(group), ())).collect();
+    let run = |coordinator: Rc<Coordinator>, ()| async move {
+        coordinator.leading.leader(coordinator.shared.identity.node_id)
+    };
+    let leaders = per_coordinator(core, items, run).await;
+    let node = |leader: Option<i32>| leader.and_then(|id| core.shared.identity.node(id).cloned());
+    let found: Vec<_> = leaders.into_iter().map(node).collect();
+    api_find::answer(request, version, &found)
 }
 
 /// JoinGroup, SyncGroup, Heartbeat, LeaveGroup.

@@ -43,7 +43,7 @@ where
         for (uid, q) in items {
             answers.push(match shard.partition(uid) {
                 Some(partition) => answer(shard.clone(), partition, q).await,
-                None => Err(ResponseError::UnknownTopicOrPartition),
+                None => Err(shard.shared.absent()),
             });
         }
         answers

@@ -20,6 +20,7 @@ use wire::kafka::messages::{ApiKey, *};
 use wire::kafka::{Encodable, HeaderVersion, ResponseError, StrBytes, legacy};
 
 use super::core::{Core, Reservation};
+use super::forward;
 use super::shard::Shard;
 use crate::core::api;
 
@@ -93,6 +94,7 @@ pub(crate) async fn handle(
     core.shared.metrics.request(api_key);
     let head = message::take_head(&mut frame, api_key.request_header_version(version) >= 2)?;
     let identity = &core.shared.identity;
+    let asked_by_node = *head.client_id == *forward::CLIENT_ID;
     Ok(match api_key {
         ApiKey::Produce if version < 3 => {
             let answer = legacy::refuse_produce(correlation_id, version, &frame)?;
@@ -109,11 +111,11 @@ pub(crate) async fn handle(
         }
         ApiKey::Metadata => {
             let request = message::decode(version, frame)?;
-            Handled::response(&head, &metadata::handle(core, request, version).await)?
+            Handled::response(&head, &metadata::handle(core, request, version, asked_by_node).await)?
         }
         ApiKey::FindCoordinator => {
             let request = message::decode(version, frame)?;
-            Handled::response(&head, &api::find_coordinator::answer(&request, version, identity))?
+            Handled::response(&head, &groups::find_coordinator(core, &request, version).await)?
         }
         ApiKey::ApiVersions => {
             let _: ApiVersionsRequest = message::decode(version, frame)?;
@@ -121,7 +123,8 @@ pub(crate) async fn handle(
         }
         ApiKey::DescribeCluster => {
             let request = message::decode(version, frame)?;
-            Handled::response(&head, &api::describe_cluster::answer(&request, version, identity))?
+            let controller = metadata::controller(core).await;
+            Handled::response(&head, &api::describe_cluster::answer(&request, version, controller, identity))?
         }
         ApiKey::JoinGroup | ApiKey::SyncGroup | ApiKey::Heartbeat | ApiKey::LeaveGroup => {
             groups::handle_membership(core, client, api_key, &head, frame).await?
@@ -163,7 +166,7 @@ pub(crate) async fn handle(
         }
         ApiKey::InitProducerId => {
             let request = message::decode(version, frame)?;
-            Handled::response(&head, &admin::init_producer_id(core, &request).await)?
+            Handled::response(&head, &admin::init_producer_id(core, &request, version, asked_by_node).await)?
         }
         ApiKey::DeleteRecords => {
             let request = message::decode(version, frame)?;
