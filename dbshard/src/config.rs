@@ -5,6 +5,17 @@
 //! listen = "127.0.0.1:7001"      # the first shard; the others take the ports behind it
 //! shards = 8
 //! maxmemory_bytes = 1073741824   # per shard
+//!
+//! # Only where several nodes share the data: the same on all of them but for `node`.
+//! [cluster]
+//! name = "photos"
+//! node = 1                       # this one
+//! replicas = 3
+//! nodes = [
+//!     { id = 1, host = "10.0.0.1", port = 7001, peer = "10.0.0.1:17001" },
+//!     { id = 2, host = "10.0.0.2", port = 7001, peer = "10.0.0.2:17001" },
+//!     { id = 3, host = "10.0.0.3", port = 7001, peer = "10.0.0.3:17001" },
+//! ]
 //! ```
 
 use std::net::SocketAddr;
@@ -18,19 +29,29 @@ use crate::Error;
 /// The most shards of one node.
 pub const SHARDS_MAX: usize = 1024;
 
+/// The most replicas of one shard.
+pub const REPLICAS_MAX: usize = 5;
+
+/// The most nodes of a cluster.
+pub const NODES_MAX: usize = 100;
+
 /// What `dbshard` runs with.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The data folder, for one process alone; made if it is not there.
     pub data: PathBuf,
-    /// Where the first shard listens; shard `i` listens `i` ports further. Port 0 takes a free port for each.
+    /// Where the first shard listens; shard `i` listens `i` ports further. Port 0 takes a free port for each. In a cluster only
+    /// the address counts: the port is this node's among `nodes`.
     pub listen: SocketAddr,
     /// How many shards share the slots: more than there are cores now, for the cores and nodes to come. Fixed when the data
     /// folder is made.
     pub shards: usize,
-    /// The host that clients are told (`MOVED`, `CLUSTER SLOTS`); the address of `listen` if not set.
+    /// The host that clients are told (`MOVED`, `CLUSTER SLOTS`); the address of `listen` if not set. In a cluster each node has
+    /// its own there.
     pub announce_host: Option<String>,
+    /// The nodes that share the data; absent where there is but one.
+    pub cluster: Option<Cluster>,
     /// Log streams, each with its own syncs. Fixed when the data folder is made; 0 for one per core.
     pub wal_streams: usize,
     /// The size of the log's segment files, in bytes; 64 MiB to 1 GiB, a multiple of 4096. Fixed when the data folder is made.
@@ -61,6 +82,113 @@ pub struct Config {
     pub drain_ms: u64,
 }
 
+/// The nodes that share the data. Fixed when the data folders are made.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    /// What the cluster is called: nodes of one with another name are refused.
+    pub name: String,
+    /// This node's `id` among `nodes`.
+    pub node: u64,
+    /// How many nodes have each shard: 1, 3 or 5. A majority of them must be there.
+    #[serde(default = "three")]
+    pub replicas: usize,
+    /// A replica that was longer without knowing that it has everything sends `READONLY` clients to the leader, in milliseconds.
+    #[serde(default = "one_second_ms")]
+    pub replica_lag_ms: u64,
+    /// All nodes, this one among them.
+    pub nodes: Vec<ClusterNode>,
+    /// What a node with an empty data folder does; such a node does not start otherwise. `found` on the very first start of
+    /// the cluster's nodes; `fill` where the cluster is there already, and this node is to get everything from the others.
+    #[serde(default)]
+    pub empty_folder: Option<EmptyFolder>,
+}
+
+/// A node of a cluster.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterNode {
+    /// Its number, from 1.
+    pub id: u64,
+    /// The host that clients, and the other nodes, are told.
+    pub host: String,
+    /// The port of shard 0 there; shard `i` has the port `i` further, where the node has it.
+    pub port: u16,
+    /// Where the other nodes reach it.
+    pub peer: SocketAddr,
+}
+
+/// What a node with an empty data folder does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EmptyFolder {
+    /// It founds the cluster together with the others.
+    Found,
+    /// It is filled by the others.
+    Fill,
+}
+
+fn three() -> usize {
+    3
+}
+
+fn one_second_ms() -> u64 {
+    1000
+}
+
+impl Cluster {
+    /// This node.
+    ///
+    /// # Panics
+    /// When it is not among the nodes: see [`Config::validate`].
+    #[must_use]
+    pub fn here(&self) -> &ClusterNode {
+        self.nodes.iter().find(|node| node.id == self.node).expect("validated")
+    }
+
+    fn validate(&self, shards: usize) -> Result<(), Error> {
+        let refuse = |text: String| Err(Error::Config(text));
+        if self.name.is_empty() || self.name.len() > 64 {
+            return refuse("`cluster.name` has 1 to 64 bytes".to_owned());
+        }
+        if !matches!(self.replicas, 1 | 3 | 5) || self.replicas > self.nodes.len() {
+            return refuse(format!(
+                "`cluster.replicas` is {}, of {} nodes: 1, 3 or 5, and no more than there are nodes",
+                self.replicas,
+                self.nodes.len()
+            ));
+        }
+        if self.nodes.len() > NODES_MAX {
+            return refuse(format!("`cluster.nodes` has {}: at most {NODES_MAX}", self.nodes.len()));
+        }
+        if !self.nodes.iter().any(|node| node.id == self.node) {
+            return refuse(format!("`cluster.node` is {}, which is none of `cluster.nodes`", self.node));
+        }
+        for (at, node) in self.nodes.iter().enumerate() {
+            let name = format!("node {} of `cluster.nodes`", node.id);
+            if node.id == 0 || node.id > NODES_MAX as u64 {
+                return refuse(format!("{name}: `id` is from 1 to {NODES_MAX}"));
+            }
+            if node.host.is_empty() || node.host.contains(char::is_whitespace) {
+                return refuse(format!("{name}: `host` must be a host name or an address"));
+            }
+            if node.port == 0 || usize::from(node.port) + shards - 1 > usize::from(u16::MAX) {
+                return refuse(format!(
+                    "{name}: `port` is {}, with {shards} shards from there on",
+                    node.port
+                ));
+            }
+            if node.peer.port() == 0 || node.peer.ip().is_unspecified() {
+                return refuse(format!("{name}: `peer` is {}: where the others reach it", node.peer));
+            }
+            if self.nodes[..at].iter().any(|other| other.id == node.id || other.peer == node.peer) {
+                return refuse(format!("{name} is there twice"));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -68,6 +196,7 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 7001)),
             shards: 8,
             announce_host: None,
+            cluster: None,
             wal_streams: 0,
             wal_segment_bytes: 64 << 20,
             checkpoint_log_bytes: 64 << 20,
@@ -95,6 +224,9 @@ impl Config {
         if !(1..=SHARDS_MAX).contains(&self.shards) {
             return refuse(format!("`shards` is {}: from 1 to {SHARDS_MAX}", self.shards));
         }
+        if let Some(cluster) = &self.cluster {
+            cluster.validate(self.shards)?;
+        }
         let last = usize::from(self.listen.port()) + self.shards - 1;
         if self.listen.port() != 0 && last > usize::from(u16::MAX) {
             return refuse(format!(
@@ -102,7 +234,7 @@ impl Config {
                 self.listen, self.shards
             ));
         }
-        if self.announce_host.is_none() && self.listen.ip().is_unspecified() {
+        if self.cluster.is_none() && self.announce_host.is_none() && self.listen.ip().is_unspecified() {
             return refuse(format!(
                 "`listen` is {}: set `announce_host` to what clients are to connect to",
                 self.listen
@@ -166,13 +298,44 @@ mod tests {
         assert!(said(Config { shards: 0, ..Config::default() }).contains("`shards`"));
         assert!(
             said(Config { listen: ([127, 0, 0, 1], 65535).into(), ..Config::default() })
-                .contains("port 65537")
+                .contains("port 65542")
         );
         assert!(
             said(Config { listen: ([0, 0, 0, 0], 7001).into(), ..Config::default() })
                 .contains("`announce_host`")
         );
         assert!(said(Config { wal_segment_bytes: 1, ..Config::default() }).contains("`wal_segment_bytes`"));
+    }
+
+    #[test]
+    fn a_cluster_is_checked() {
+        let text = r#"
+            shards = 3
+            [cluster]
+            name = "test"
+            node = 2
+            nodes = [
+                { id = 1, host = "127.0.0.1", port = 7001, peer = "127.0.0.1:17001" },
+                { id = 2, host = "127.0.0.1", port = 7011, peer = "127.0.0.1:17011" },
+                { id = 3, host = "127.0.0.1", port = 7021, peer = "127.0.0.1:17021" },
+            ]
+        "#;
+        let good: Config = ops::config::parse(text, "test").expect("valid");
+        good.validate().expect("works");
+        let cluster = good.cluster.clone().expect("there");
+        assert_eq!((cluster.replicas, cluster.here().port, cluster.empty_folder), (3, 7011, None));
+        let said = |change: fn(&mut Cluster)| {
+            let mut config = good.clone();
+            change(config.cluster.as_mut().expect("there"));
+            config.validate().expect_err("refused").to_string()
+        };
+        assert!(said(|cluster| cluster.node = 4).contains("`cluster.node` is 4"));
+        assert!(said(|cluster| cluster.replicas = 2).contains("`cluster.replicas` is 2"));
+        assert!(said(|cluster| cluster.replicas = 5).contains("of 3 nodes"));
+        assert!(said(|cluster| cluster.nodes[0].id = 2).contains("twice"));
+        assert!(said(|cluster| cluster.nodes[0].port = 65534).contains("with 3 shards"));
+        assert!(said(|cluster| cluster.nodes[0].id = 0).contains("`id` is from 1"));
+        assert!(said(|cluster| cluster.name.clear()).contains("`cluster.name`"));
     }
 
     #[test]

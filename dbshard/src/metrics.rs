@@ -35,12 +35,14 @@ const COUNTERS: [(&str, &str); 9] = [
     ("checkpoints", "Checkpoints written"),
 ];
 
-const GAUGES: [(&str, &str); 5] = [
+const GAUGES: [(&str, &str); 7] = [
     ("keys", "Keys"),
     ("keys_expiring", "Keys with an expiry"),
     ("memory_bytes", "Bytes of memory taken by keys and values"),
     ("memory_limit_bytes", "The limit on these, 0 for none"),
     ("connections", "Open connections"),
+    ("leads", "1 where this replica leads its shard"),
+    ("applied_index", "The last entry of the log that is applied"),
 ];
 
 impl Figures {
@@ -69,6 +71,8 @@ impl Figures {
             shard.used_bytes(),
             shard.settings.maxmemory_bytes,
             shard.clients(),
+            usize::from(shard.leads()),
+            shard.applied() as usize,
         ];
         for (at, value) in self.counters.iter().zip(counters) {
             at.store(value, Ordering::Relaxed);
@@ -82,8 +86,8 @@ impl Figures {
     }
 }
 
-/// The figures of all shards.
-pub(crate) struct All(pub(crate) Vec<Arc<Figures>>);
+/// The figures of all shards that this node has, by number.
+pub(crate) struct All(pub(crate) Vec<(usize, Arc<Figures>)>);
 
 impl fmt::Debug for All {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -96,7 +100,7 @@ impl Collector for All {
         let name = "millrace_dbshard_commands";
         let mut family = encoder.encode_descriptor(name, "Commands executed", None, MetricType::Counter)?;
         for (at, command) in TABLE.all().iter().enumerate() {
-            let count = self.0.iter().map(|shard| shard.calls[at].load(Ordering::Relaxed)).sum::<u64>();
+            let count = self.0.iter().map(|(_, shard)| shard.calls[at].load(Ordering::Relaxed)).sum::<u64>();
             if count > 0 {
                 ConstCounter::new(count).encode(family.encode_family(&[("command", command.name)])?)?;
             }
@@ -104,7 +108,7 @@ impl Collector for All {
         for (at, (name, help)) in COUNTERS.iter().enumerate() {
             let name = format!("millrace_dbshard_{name}");
             let mut family = encoder.encode_descriptor(&name, help, None, MetricType::Counter)?;
-            for (number, shard) in self.0.iter().enumerate() {
+            for (number, shard) in &self.0 {
                 let value = ConstCounter::new(shard.counters[at].load(Ordering::Relaxed));
                 value.encode(family.encode_family(&[("shard", number.to_string().as_str())])?)?;
             }
@@ -112,7 +116,7 @@ impl Collector for All {
         for (at, (name, help)) in GAUGES.iter().enumerate() {
             let name = format!("millrace_dbshard_{name}");
             let mut family = encoder.encode_descriptor(&name, help, None, MetricType::Gauge)?;
-            for (number, shard) in self.0.iter().enumerate() {
+            for (number, shard) in &self.0 {
                 let value = shard.gauges[at].load(Ordering::Relaxed);
                 let value = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
                 value.encode(family.encode_family(&[("shard", number.to_string().as_str())])?)?;

@@ -116,7 +116,7 @@ pub(crate) enum Daemon {
     /// memcached: classic text and meta commands, memcached's own flags.
     Cachesrv(cachesrv::Flags),
     /// The key-value store: RESP and Redis Cluster; every OK is on disk.
-    Dbshard(Store),
+    Dbshard(Database),
     /// The message broker: Kafka's protocol; every acks=all is on disk.
     Broker(Store),
     /// A web server of the reference site.
@@ -155,6 +155,19 @@ pub(crate) struct Store {
     /// they were in the folder `damaged` beside them.
     #[arg(long)]
     pub(crate) accept_loss: bool,
+}
+
+/// dbshard's flags.
+#[derive(Debug, Args)]
+pub(crate) struct Database {
+    #[command(flatten)]
+    pub(crate) store: Store,
+    /// For the very first start of all nodes of a cluster: with an empty data folder, this one founds it with the others.
+    #[arg(long, conflicts_with = "fill")]
+    pub(crate) found: bool,
+    /// For a node whose data folder was lost: with an empty one, it is filled by the others.
+    #[arg(long)]
+    pub(crate) fill: bool,
 }
 
 /// `millrace check`.

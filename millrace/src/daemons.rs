@@ -1,6 +1,7 @@
 //! One daemon in this process: its configuration read, the service started, the daemon run until it is stopped.
 
-use crate::cli::{Check, Common, Configured, Daemon, Store};
+use crate::cli::{Check, Common, Configured, Daemon, Database, Store};
+use dbshard::config::EmptyFolder;
 use ops::Service;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,9 +15,9 @@ pub(crate) fn run(daemon: Daemon, common: &Common) -> Result {
         Daemon::Geodns(file) => serve("geodns", common, load(Some(&file.config))?, geodns::run),
         Daemon::Proxy(file) => serve("proxy", common, load(Some(&file.config))?, proxy::run),
         Daemon::Cachesrv(flags) => serve("cachesrv", common, flags.into_config()?, cachesrv::run),
-        Daemon::Dbshard(store) => {
-            let accept_loss = store.accept_loss;
-            let config = dbshard_config(store)?;
+        Daemon::Dbshard(flags) => {
+            let accept_loss = flags.store.accept_loss;
+            let config = dbshard_config(flags)?;
             serve("dbshard", common, config, |config, service| -> Result {
                 repair_if(accept_loss, &config.data)?;
                 Ok(dbshard::run(config, service)?)
@@ -91,10 +92,17 @@ fn load<C: DeserializeOwned>(file: Option<&Path>) -> Result<C> {
     }
 }
 
-fn dbshard_config(store: Store) -> Result<dbshard::Config> {
+fn dbshard_config(Database { store, found, fill }: Database) -> Result<dbshard::Config> {
     let mut config: dbshard::Config = load(store.config.as_deref())?;
     store.data.into_iter().for_each(|data| config.data = data);
     store.listen.into_iter().for_each(|listen| config.listen = listen);
+    match (&mut config.cluster, found, fill) {
+        (_, false, false) => {}
+        (Some(cluster), found, _) => {
+            cluster.empty_folder = Some(if found { EmptyFolder::Found } else { EmptyFolder::Fill });
+        }
+        (None, ..) => return Err("--found and --fill are for nodes of a `[cluster]`".into()),
+    }
     Ok(config)
 }
 

@@ -393,7 +393,7 @@ mod tests {
         while let Some((frame, length)) = reader.read(rest).expect("sound") {
             match frame {
                 Frame::Head(head) => {
-                    shard = Some(Shard::new(topology(1), 0, Settings::default(), head.seed, START_MS));
+                    shard = Some(Shard::new(topology(1), (0, 1), Settings::default(), head.seed, START_MS));
                 }
                 Frame::Effects(effects) => {
                     shard.as_mut().expect("a head").keyspace.load(effects).expect("readable");

@@ -10,7 +10,7 @@ use wire::resp::value::{self, Value};
 use super::output::Output;
 use super::session::Session;
 use super::shard::{Settings, Shard};
-use super::topology::{Node, Topology, slots_of};
+use super::topology::{Node, Place, Topology, slots_of};
 
 /// 2020-09-13 12:26:40 UTC.
 pub(crate) const START_MS: u64 = 1_600_000_000_000;
@@ -27,13 +27,23 @@ pub(crate) struct Console {
 }
 
 pub(crate) fn topology(shards: usize) -> Arc<Topology> {
-    let nodes = (0..shards).map(|number| Node {
-        id: format!("{number:040x}"),
-        host: "127.0.0.1".into(),
-        port: 7001 + number as u16,
-        slots: slots_of(number, shards),
+    replicated(shards, 1)
+}
+
+/// Each shard on so many nodes, led by the first.
+pub(crate) fn replicated(shards: usize, nodes: u16) -> Arc<Topology> {
+    let places = (0..shards).map(|number| {
+        let replicas = (0..nodes).map(|node| Node {
+            id: format!("{:040x}", usize::from(node) * 100 + number),
+            number: u64::from(node) + 1,
+            host: "127.0.0.1".into(),
+            port: 7001 + 10 * node + number as u16,
+        });
+        let place = Place::new(slots_of(number, shards), replicas.collect());
+        place.set_leader(Some(1));
+        place
     });
-    Arc::new(Topology { nodes: nodes.collect() })
+    Arc::new(Topology::new(places.collect()))
 }
 
 pub(crate) fn session(id: u64) -> Session {
@@ -48,7 +58,12 @@ impl Console {
 
     /// The first of so many shards.
     pub(crate) fn of(shards: usize, settings: Settings) -> Self {
-        let mut shard = Shard::new(topology(shards), 0, settings, 11, START_MS);
+        Self::on(topology(shards), settings)
+    }
+
+    /// The first shard's replica on node 1.
+    pub(crate) fn on(topology: Arc<Topology>, settings: Settings) -> Self {
+        let mut shard = Shard::new(topology, (0, 1), settings, 11, START_MS);
         shard.lead();
         Self {
             shard,

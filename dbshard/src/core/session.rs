@@ -45,8 +45,21 @@ pub struct Session {
     pub close: bool,
     /// The command before, for `CLIENT LIST`.
     pub last_command: &'static str,
-    /// `WAIT`: nothing more is done for this connection until this time, Unix milliseconds.
-    pub paused_until_ms: u64,
+    /// `WAIT`: nothing more is done for this connection before it is over.
+    pub wait: Option<Wait>,
+}
+
+/// What `WAIT` waits for. Its reply is written when it is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// The replicas must have everything up to this entry.
+    pub index: u64,
+    /// So many replicas besides this one.
+    pub replicas: usize,
+    /// It is over at this time at the latest, Unix milliseconds.
+    pub until_ms: u64,
+    /// There will be no reply.
+    pub is_silent: bool,
 }
 
 /// A watched key.
@@ -148,7 +161,7 @@ impl Session {
             watched: Vec::new(),
             close: false,
             last_command: "NULL",
-            paused_until_ms: 0,
+            wait: None,
         }
     }
 

@@ -26,7 +26,7 @@ use super::keyspace::{Keyspace, Old};
 use super::output::Output;
 use super::overlay::{self, Overlay};
 use super::session::{Replies, Session};
-use super::topology::{Node, Topology};
+use super::topology::{Node, Place, Topology};
 
 /// Places in the table of last writes. Two keys that share one wait for each other's commits, and a write to one makes the EXEC
 /// that watches the other fail, as it may at any time: a client tries again.
@@ -161,13 +161,45 @@ pub struct Stats {
 }
 
 /// What is done with a request: what this replica is for its shard.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// It executes.
     Leads,
-    /// Another replica does, or none.
-    #[default]
-    Follows,
+    /// Another replica does, or none. Reads that may be a little late are answered where `fresh`.
+    Follows {
+        /// It had everything a short while ago.
+        fresh: bool,
+    },
+}
+
+impl Default for Standing {
+    fn default() -> Self {
+        Self::Follows { fresh: false }
+    }
+}
+
+/// How the shard's replicas stand to each other, as last looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Replication {
+    /// Where this one leads: the others.
+    pub followers: Vec<Follower>,
+    /// The nodes of the replicas that have a vote.
+    pub voters: Vec<u64>,
+    /// Where another leads: for how long it was not heard, in milliseconds; `None` if never.
+    pub leader_silent_ms: Option<u64>,
+    /// Everything is being taken over from another replica.
+    pub is_filling: bool,
+}
+
+/// A replica that follows this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Follower {
+    /// The node that it is on.
+    pub node: u64,
+    /// It is known to have everything up to this entry.
+    pub has: u64,
+    /// For how long its node was not heard, in milliseconds.
+    pub silent_ms: u64,
 }
 
 /// One Redis instance.
@@ -175,14 +207,18 @@ pub enum Standing {
 pub struct Shard {
     /// Who has which slot.
     pub topology: Arc<Topology>,
-    /// Which of the topology's nodes this is.
+    /// Which of the topology's shards this is.
     pub number: usize,
+    /// The number of the node that this replica is on.
+    pub on: u64,
     /// What an operator set.
     pub settings: Settings,
     /// Counts.
     pub stats: Stats,
     /// When the process started, Unix milliseconds.
     pub started_ms: u64,
+    /// How its replicas stand.
+    pub replication: Replication,
     pub(crate) keyspace: Keyspace,
     pub(crate) overlay: Overlay,
     standing: Standing,
@@ -202,19 +238,29 @@ pub struct Shard {
     pub(crate) lot: u64,
     /// A checkpoint was asked for.
     pub(crate) save_asked: bool,
+    /// Nodes that ask to become members, each with whether it has anything yet.
+    pub(crate) applicants: Vec<(u64, bool)>,
 }
 
 impl Shard {
     /// An empty shard, which follows. `seed` places keys and draws lots.
     #[must_use]
-    pub fn new(topology: Arc<Topology>, number: usize, settings: Settings, seed: u64, now_ms: u64) -> Self {
-        let slots = topology.nodes[number].slots.clone();
+    pub fn new(
+        topology: Arc<Topology>,
+        (number, on): (usize, u64),
+        settings: Settings,
+        seed: u64,
+        now_ms: u64,
+    ) -> Self {
+        let slots = topology.shards[number].slots.clone();
         Self {
             topology,
             number,
+            on,
             settings,
             stats: Stats::default(),
             started_ms: now_ms,
+            replication: Replication::default(),
             keyspace: Keyspace::new(KeyHash::new(seed), slots),
             overlay: Overlay::default(),
             standing: Standing::default(),
@@ -227,13 +273,24 @@ impl Shard {
             active_expiry: true,
             lot: seed | 1,
             save_asked: false,
+            applicants: Vec::new(),
         }
     }
 
-    /// This shard's node.
+    /// Its shard, as all nodes know it.
+    #[must_use]
+    pub fn home(&self) -> &Place {
+        &self.topology.shards[self.number]
+    }
+
+    /// This replica.
+    ///
+    /// # Panics
+    /// When the topology does not have it.
     #[must_use]
     pub fn node(&self) -> &Node {
-        &self.topology.nodes[self.number]
+        let here = self.home().replicas.iter().find(|node| node.number == self.on);
+        here.expect("a shard runs where the topology has a replica of it")
     }
 
     /// The keys.
@@ -274,13 +331,20 @@ impl Shard {
     /// This replica does not lead, or not any more. What was executed and is not committed is taken back: outputs that rest
     /// on it are [lost](Self::is_lost).
     pub fn follow(&mut self) {
-        self.standing = Standing::Follows;
+        self.standing = Standing::default();
         self.read_only = false;
         if self.overlay.is_empty() {
             return;
         }
         self.upheavals += 1;
         self.overlay.drop_all(&mut self.keyspace);
+    }
+
+    /// Whether this replica, which does not lead, had everything a short while ago.
+    pub fn set_fresh(&mut self, fresh: bool) {
+        if let Standing::Follows { fresh: known } = &mut self.standing {
+            *known = fresh;
+        }
     }
 
     /// Puts a keyspace in place that has everything up to entry `index`, and maybe more of some keys; gives the one that was
@@ -525,10 +589,13 @@ impl Shard {
         if gate > self.overlay.committed() {
             out.gate(mark, gate);
         }
-        match (reply_mode, session.replies) {
-            (Replies::Skip, _) | (Replies::Off, Replies::Off) | (_, Replies::Off) => out.rewind(mark),
-            (_, Replies::SkipNext) => out.rewind(mark),
-            _ => {}
+        let is_silent = matches!(
+            (reply_mode, session.replies),
+            (Replies::Skip, _) | (_, Replies::Off) | (_, Replies::SkipNext)
+        );
+        if is_silent {
+            out.rewind(mark);
+            session.wait.iter_mut().for_each(|wait| wait.is_silent = true);
         }
         session.replies = match session.replies {
             Replies::SkipNext => Replies::Skip,
@@ -570,7 +637,7 @@ impl Shard {
         if !session.authenticated && !command.has(flags::NO_AUTH) {
             return Err(Refusal::NO_AUTH);
         }
-        let first_key = self.place_keys(command, arguments)?;
+        let first_key = self.place_keys(command, arguments, session.readonly)?;
         if command.has(flags::WRITE) && !self.leads() {
             return Err(Refusal::REPLICA);
         }
@@ -616,6 +683,7 @@ impl Shard {
         &self,
         command: &Command,
         arguments: Arguments<'a>,
+        readonly: bool,
     ) -> Result<Option<Key<'a>>, Refusal> {
         let mut first: Option<Key<'a>> = None;
         for at in command.keys(arguments) {
@@ -630,15 +698,45 @@ impl Shard {
             }
         }
         match &first {
-            Some(key) if !self.keyspace.holds(key.slot) => Err(self.moved(key.slot)),
-            Some(_) if !self.leads() => Err(Refusal::CLUSTER_DOWN),
-            _ => Ok(first),
+            Some(key) if !self.keyspace.holds(key.slot) => Err(self.redirect(key.slot)),
+            Some(key) => match self.standing {
+                Standing::Leads => Ok(first),
+                Standing::Follows { fresh: true } if readonly && command.has(flags::READONLY) => Ok(first),
+                Standing::Follows { .. } => Err(self.redirect(key.slot)),
+            },
+            None => Ok(first),
         }
     }
 
-    fn moved(&self, slot: u16) -> Refusal {
-        let owner = self.topology.owner(slot);
-        Refusal::from(format!("MOVED {slot} {}:{}", owner.host, owner.port))
+    /// Where to ask for a slot, if not here.
+    fn redirect(&self, slot: u16) -> Refusal {
+        let place = self.topology.owner(slot);
+        let elsewhere = match self.keyspace.holds(slot) {
+            true => place.leader().filter(|leader| leader.number != self.on),
+            false => Some(place.master()),
+        };
+        match elsewhere {
+            Some(node) => Refusal::from(format!("MOVED {slot} {}:{}", node.host, node.port)),
+            None => Refusal::CLUSTER_DOWN,
+        }
+    }
+
+    /// How many other replicas are known to have everything up to an entry.
+    #[must_use]
+    pub fn acknowledged(&self, index: u64) -> usize {
+        let seen = self.replication.followers.iter().filter(|follower| follower.has >= index).count();
+        if index <= self.applied() { seen.max(self.others_of_majority()) } else { seen }
+    }
+
+    /// How many other replicas have what is committed, at least.
+    #[must_use]
+    pub fn others_of_majority(&self) -> usize {
+        self.home().replicas.len() / 2
+    }
+
+    /// Takes the nodes that ask to become members, each with whether it has anything yet.
+    pub fn take_applicants(&mut self) -> Vec<(u64, bool)> {
+        std::mem::take(&mut self.applicants)
     }
 
     /// The last write that the reply about this key must wait for.

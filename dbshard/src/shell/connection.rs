@@ -22,6 +22,8 @@ use crate::core::types::string::STRING_BYTES_MAX;
 
 /// With so many bytes of replies waiting, nothing more is executed.
 const OUTPUT_PAUSE_BYTES: usize = 1 << 20;
+/// How often `WAIT` looks whether the replicas have what it waits for.
+const WAIT_LOOK: Duration = Duration::from_millis(5);
 /// Input kept while `WAIT` holds the connection up.
 const PAUSED_INPUT_BYTES_MAX: usize = 1 << 20;
 /// A connection whose requests take no more than this is not closed for what others take.
@@ -336,7 +338,7 @@ impl Serving<'_> {
             if session.close || self.output.overflowed() {
                 break Stopped::Closing;
             }
-            if session.paused_until_ms > now_ms {
+            if session.wait.is_some() {
                 break Stopped::Paused;
             }
         };
@@ -352,36 +354,42 @@ impl Serving<'_> {
 
     /// Waits until `WAIT` is over, keeping what comes meanwhile; says whether the peer has finished.
     async fn pause(&mut self) -> io::Result<bool> {
-        let until_ms = std::mem::take(&mut self.session.borrow_mut().paused_until_ms);
-        let left =
-            Duration::from_millis(until_ms.saturating_sub(runtime::time::unix_ms()).min(u64::from(u32::MAX)));
-        let over = runtime::time::now() + left;
-        let mut ended = false;
-        while !ended && self.input.bytes.len() < PAUSED_INPUT_BYTES_MAX {
-            match runtime::time::deadline(over, self.stream.recv()).await {
-                Ok(received) => {
-                    let received = received?;
-                    ended = received.is_empty();
-                    self.keep(&received);
-                    if self.bounded(Stopped::Paused) == Stopped::Closing {
-                        return Err(io::Error::other("requests kept take too much"));
-                    }
+        let Some(wait) = self.session.borrow_mut().wait.take() else { return Ok(false) };
+        let left = wait.until_ms.saturating_sub(runtime::time::unix_ms()).min(u64::from(u32::MAX));
+        let over = runtime::time::now() + Duration::from_millis(left);
+        let stall = Duration::from_secs(self.host.config.stall_timeout_s);
+        let (mut ended, mut unread_since) = (false, None);
+        let acknowledged = loop {
+            self.host.look_at_replicas();
+            let acknowledged = self.host.shard.borrow().acknowledged(wait.index);
+            let now = runtime::time::now();
+            if ended || now >= over || acknowledged >= wait.replicas {
+                break acknowledged;
+            }
+            let look = if self.host.is_alone() { over } else { over.min(now + WAIT_LOOK) };
+            if self.input.bytes.len() >= PAUSED_INPUT_BYTES_MAX {
+                // Unread, the peer's end is not noticed: that must not last.
+                let limit = *unread_since.get_or_insert(now) + stall;
+                if now >= limit {
+                    return Err(io::Error::new(
+                        io::ErrorKind::TimedOut,
+                        "more requests behind a WAIT than are kept",
+                    ));
                 }
-                Err(_) => break,
+                runtime::time::sleep_until(look.min(limit)).await;
+            } else if let Ok(received) = runtime::time::deadline(look, self.stream.recv()).await {
+                let received = received?;
+                ended = received.is_empty();
+                self.keep(&received);
+                if self.bounded(Stopped::Paused) == Stopped::Closing {
+                    return Err(io::Error::other("requests kept take too much"));
+                }
             }
-        }
-        if !ended {
-            // Unread, the peer's end is not noticed: that must not last.
-            let limit = runtime::time::now() + Duration::from_secs(self.host.config.stall_timeout_s);
-            runtime::time::sleep_until(over.min(limit)).await;
-            if over > limit {
-                return Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    "more requests behind a WAIT than are kept",
-                ));
-            }
-        }
+        };
         self.output.lift();
+        if !wait.is_silent {
+            self.output.integer(acknowledged as i64);
+        }
         Ok(ended)
     }
 }

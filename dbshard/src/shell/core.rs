@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,9 +13,10 @@ use futures_util::future::{Either, select};
 use replog::{GroupId, Index, Members, NodeCore, NodeId, Replicas, StateMachine};
 use runtime::net::{Address, BoundListener, Listener, Stream};
 
+use super::folder::NodeFile;
 use super::host::{Connection, Host};
 use super::machine::Machine;
-use super::{checkpoint, connection, folder};
+use super::{checkpoint, connection, folder, membership};
 use crate::core::checkpoint::Reader;
 use crate::core::session::Session;
 use crate::core::shard::{Settings, Shard};
@@ -28,16 +30,17 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 /// What a core is started with.
 pub(super) struct Start {
     pub(super) config: Config,
-    /// This node.
-    pub(super) node: NodeId,
-    /// The log streams that this core has, each with its part of the node, out of so many.
+    /// What the data folder was made for.
+    pub(super) node: NodeFile,
+    /// The log streams that this core has, each with its part of the node.
     pub(super) streams: Vec<(usize, NodeCore)>,
-    pub(super) streams_in_all: usize,
     pub(super) shards: Vec<ShardStart>,
     pub(super) topology: Arc<Topology>,
     pub(super) service: ops::Service,
     /// How many cores have not all their keys yet.
     pub(super) loading: Arc<AtomicUsize>,
+    /// How many cores have groups that no leader was seen of since they were founded.
+    pub(super) founding: Arc<AtomicUsize>,
 }
 
 /// What a shard is started with.
@@ -54,22 +57,23 @@ fn group_of(shard: usize) -> GroupId {
 
 /// Serves until the stop is requested, the connections are closed and the log too.
 pub(super) async fn serve(start: Start) -> Result<(), Error> {
-    let Start { config, node, streams, streams_in_all, shards, topology, service, loading } = start;
+    let Start { config, node, streams, shards, topology, service, loading, founding } = start;
     let shares = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
     let (mut hosts, mut logs, mut listeners) = (Vec::new(), Vec::new(), Vec::new());
     let mut shards_by_stream: BTreeMap<usize, Vec<ShardStart>> = BTreeMap::new();
     for shard in shards {
-        shards_by_stream.entry(shard.number % streams_in_all).or_default().push(shard);
+        shards_by_stream.entry(shard.number % node.streams).or_default().push(shard);
     }
     for (stream, part) in streams {
         let mut replicas = Vec::new();
         for shard in shards_by_stream.remove(&stream).unwrap_or_default() {
-            let host = load(&config, &topology, &shard, node, shares.clone(), service.stop().clone()).await?;
+            let stop = service.stop().clone();
+            let host = load(&config, &topology, &shard, node.node, shares.clone(), stop).await?;
             replicas.push(host.clone());
             hosts.push(host);
             listeners.push((shard.number, shard.listener));
         }
-        logs.push(recover(&config, stream, part, &replicas).await?);
+        logs.push(recover(&config, &node, (stream, part), &replicas).await?);
     }
     let mut tasks = Vec::new();
     for host in &hosts {
@@ -77,6 +81,13 @@ pub(super) async fn serve(start: Start) -> Result<(), Error> {
         tasks.push(runtime::spawn(Rc::clone(host).retry_writes()));
         tasks.push(runtime::spawn(checkpoint::write_when_wanted(Rc::clone(host))));
         runtime::spawn(Rc::clone(host).propose_each_turn());
+        if !host.is_alone() {
+            tasks.push(runtime::spawn(membership::watch(Rc::clone(host))));
+            tasks.push(runtime::spawn(membership::ask_for_vote(Rc::clone(host))));
+        }
+    }
+    if config.cluster.is_some() && !node.fill {
+        tasks.push(runtime::spawn(founded(hosts.clone(), config.data.clone(), node, founding)));
     }
     let stop = service.stop().clone();
     let complete = async {
@@ -86,7 +97,7 @@ pub(super) async fn serve(start: Start) -> Result<(), Error> {
     };
     if let Either::Left(_) = select(pin!(complete), pin!(stop.requested())).await {
         for ((number, listener), host) in listeners.into_iter().zip(&hosts) {
-            let failed = |source| Error::Listen { address: topology.nodes[number].port.to_string(), source };
+            let failed = |source| Error::Listen { address: format!("the port of shard {number}"), source };
             let listener = listener.open().map_err(failed)?;
             tasks.push(runtime::spawn(accept(listener, Rc::clone(host))));
         }
@@ -126,12 +137,28 @@ pub(super) async fn serve(start: Start) -> Result<(), Error> {
     }
 }
 
+/// Notes in the data folder that its groups are founded, once that is durable: a leader was elected since. A group that is
+/// missing later was lost, and is not to be founded again.
+async fn founded(hosts: Vec<Rc<Host>>, data: PathBuf, mut node: NodeFile, founding: Arc<AtomicUsize>) {
+    for host in &hosts {
+        while host.role.get().leader.is_none() {
+            host.role_changed.notified().await;
+        }
+    }
+    node.fill = true;
+    if founding.fetch_sub(1, Ordering::AcqRel) == 1
+        && let Err(error) = folder::write(&data, &node).await
+    {
+        tracing::error!(%error, "cannot note that the cluster is founded");
+    }
+}
+
 /// A shard's replica as its checkpoint has it.
 async fn load(
     config: &Config,
     topology: &Arc<Topology>,
     start: &ShardStart,
-    node: NodeId,
+    node: u64,
     shares: (Rc<Cell<usize>>, Rc<Cell<usize>>),
     stop: ops::Stop,
 ) -> Result<Rc<Host>, Error> {
@@ -139,7 +166,7 @@ async fn load(
     runtime::random_bytes(&mut seed);
     let seed = u64::from_le_bytes(seed);
     let now_ms = runtime::time::unix_ms();
-    let mut shard = Shard::new(Arc::clone(topology), start.number, settings(config), seed, now_ms);
+    let mut shard = Shard::new(Arc::clone(topology), (start.number, node), settings(config), seed, now_ms);
     let (path, group) = (folder::checkpoint(&config.data, start.number), group_of(start.number));
     checkpoint::sweep(&path).await;
     let loaded = checkpoint::load(&path, start.number, group.0, shard.keyspace().slots()).await?;
@@ -149,7 +176,7 @@ async fn load(
         saved = Some(reader.started());
         shard.replace(loaded.keyspace, reader.started());
     }
-    let host = Host::new(shard, config, (node, group), shares, Arc::clone(&start.figures), stop);
+    let host = Host::new(shard, config, (NodeId(node), group), shares, Arc::clone(&start.figures), stop);
     host.saved.set(saved);
     host.loaded.replace(reader);
     Ok(host)
@@ -158,8 +185,8 @@ async fn load(
 /// Opens a log stream and brings its shards up to date.
 async fn recover(
     config: &Config,
-    stream: usize,
-    part: NodeCore,
+    node: &NodeFile,
+    (stream, part): (usize, NodeCore),
     hosts: &[Rc<Host>],
 ) -> Result<Replicas, Error> {
     let mut options = replog::Options::new(folder::stream(&config.data, stream));
@@ -171,8 +198,14 @@ async fn recover(
     };
     let replicas = Replicas::open(part, options, make).await?;
     for host in hosts {
-        let members = Members::voters([host.node]);
-        replicas.found(host.group, members, Box::new(Machine(Rc::clone(host))))?;
+        let machine = Box::new(Machine(Rc::clone(host)));
+        let members: Vec<NodeId> =
+            host.shard.borrow().home().replicas.iter().map(|replica| NodeId(replica.number)).collect();
+        if node.fill && members.len() > 1 {
+            replicas.join(host.group, machine)?;
+        } else {
+            replicas.found(host.group, Members::voters(members), machine)?;
+        }
         let _ = host.replicas.set(replicas.clone());
         if let Some(failure) = host.take_failure() {
             return Err(failure);

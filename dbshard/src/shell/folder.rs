@@ -1,20 +1,22 @@
 //! The data folder: whose it is, and how it was made.
 //!
-//! `node.toml` says what can't change: the cluster's number and the node's in it, the number of shards and of log streams, and
-//! the shards' ids. Beside it lie `wal/0`, `wal/1`, … (one log stream each) and `checkpoints/shard-N`. One process at a time.
+//! `node.toml` says what can't change: the cluster's number, its nodes and this one's number, the number of shards, of their
+//! replicas and of log streams. Beside it lie `wal/0`, `wal/1`, … (one log stream each) and `checkpoints/shard-N`. One process at a time.
 
 use std::path::{Path, PathBuf};
 
 use runtime::fs;
 use serde::{Deserialize, Serialize};
 
+use crate::config::EmptyFolder;
+use crate::core::topology::nodes_of;
 use crate::{Config, Error};
 
 /// The version of the folder's layout and of all formats in it.
 const FORMAT: u32 = 2;
 
 /// What `node.toml` holds.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NodeFile {
     format: u32,
@@ -22,12 +24,17 @@ pub(super) struct NodeFile {
     pub(super) cluster: u64,
     /// This node's number in it, from 1.
     pub(super) node: u64,
+    /// The numbers of all nodes.
+    nodes: Vec<u64>,
     /// How many shards share the slots.
     shards: usize,
+    /// How many nodes have each shard.
+    replicas: usize,
     /// How many log streams there are.
     pub(super) streams: usize,
-    /// The shards' ids, 40 hexadecimal digits each.
-    pub(super) ids: Vec<String>,
+    /// A shard whose group is not in the log is to be filled by the others. Otherwise this is a first start, and its group is
+    /// founded.
+    pub(super) fill: bool,
 }
 
 /// The folder, held until it is dropped.
@@ -63,16 +70,20 @@ pub(super) async fn open(config: &Config) -> Result<Folder, Error> {
         Ok(bytes) => read(config, &path, &bytes)?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let node = make(config, &path).await?;
-            let text = format!(
-                "# Made by dbshard with this data folder. Not to be changed.\n{}",
-                ops::config::render(&node)
-            );
-            fs::write_atomic(&path, text.into_bytes()).await.map_err(Error::folder("cannot write", &path))?;
+            write(data, &node).await?;
             node
         }
         Err(source) => return Err(Error::Folder { what: "cannot read", path, source }),
     };
     Ok(Folder { node, _lock: lock })
+}
+
+/// Writes `node.toml`.
+pub(super) async fn write(data: &Path, node: &NodeFile) -> Result<(), Error> {
+    let path = data.join("node.toml");
+    let text =
+        format!("# Made by dbshard with this data folder. Not to be changed.\n{}", ops::config::render(node));
+    fs::write_atomic(&path, text.into_bytes()).await.map_err(Error::folder("cannot write", &path))
 }
 
 fn read(config: &Config, path: &Path, bytes: &[u8]) -> Result<NodeFile, Error> {
@@ -99,14 +110,50 @@ fn read(config: &Config, path: &Path, bytes: &[u8]) -> Result<NodeFile, Error> {
             node.streams, config.wal_streams
         )));
     }
-    let sound = node.streams > 0
-        && node.node > 0
-        && node.ids.len() == node.shards
-        && node.ids.iter().all(|id| id.len() == 40 && id.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    if !sound {
+    let wanted = Wanted::of(config);
+    if (&node.nodes, node.node, node.replicas) != (&wanted.nodes, wanted.node, wanted.replicas) {
+        return Err(refuse(format!(
+            "the folder was made for node {} of {:?} with {} replicas, and the configuration says node {} of {:?} with {}: set it \
+             back, or use an empty folder",
+            node.node, node.nodes, node.replicas, wanted.node, wanted.nodes, wanted.replicas
+        )));
+    }
+    if wanted.cluster.is_some_and(|cluster| cluster != node.cluster) {
+        return Err(refuse(
+            "the folder was made for a cluster with another `cluster.name`: set it back".to_owned(),
+        ));
+    }
+    if node.streams == 0 || node.node == 0 {
         return Err(refuse("not as dbshard wrote it: restore it from a copy".to_owned()));
     }
     Ok(node)
+}
+
+/// What the configuration says of the nodes.
+struct Wanted {
+    /// Given by the name; absent for a node by itself, which draws one.
+    cluster: Option<u64>,
+    node: u64,
+    nodes: Vec<u64>,
+    replicas: usize,
+}
+
+impl Wanted {
+    fn of(config: &Config) -> Wanted {
+        let Some(cluster) = &config.cluster else {
+            return Wanted { cluster: None, node: 1, nodes: vec![1], replicas: 1 };
+        };
+        // FNV-1a.
+        let name = cluster.name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        Wanted {
+            cluster: Some(name >> 1),
+            node: cluster.node,
+            nodes: cluster.nodes.iter().map(|node| node.id).collect(),
+            replicas: cluster.replicas,
+        }
+    }
 }
 
 async fn make(config: &Config, path: &Path) -> Result<NodeFile, Error> {
@@ -120,23 +167,44 @@ async fn make(config: &Config, path: &Path) -> Result<NodeFile, Error> {
         );
         return Err(Error::Node { path: path.to_owned(), why });
     }
-    let ids = (0..config.shards).map(|_| {
-        let mut bytes = [0; 20];
-        runtime::random_bytes(&mut bytes);
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-    });
-    let streams = match config.wal_streams {
-        0 => runtime::cores().min(config.shards),
-        streams => streams.min(config.shards),
+    let empty_folder = match &config.cluster {
+        None => EmptyFolder::Found,
+        Some(cluster) => cluster.empty_folder.ok_or_else(|| Error::Node {
+            path: path.to_owned(),
+            why: "not there, as the data folder is empty, and a node that forgot what it had must not take part as if it had not. \
+                  Say --found on the very first start of the cluster's nodes, and --fill where the cluster is there already and \
+                  this node is to get everything from the others"
+                .to_owned(),
+        })?,
     };
-    let mut cluster = [0; 8];
-    runtime::random_bytes(&mut cluster);
+    let Wanted { cluster, node, nodes, replicas } = Wanted::of(config);
+    let mut drawn = [0; 8];
+    runtime::random_bytes(&mut drawn);
+    let most = shards_of(config).count().max(1);
+    let streams = match config.wal_streams {
+        0 => runtime::cores().min(most),
+        streams => streams.min(most),
+    };
     Ok(NodeFile {
         format: FORMAT,
-        cluster: u64::from_le_bytes(cluster) >> 1,
-        node: 1,
+        cluster: cluster.unwrap_or(u64::from_le_bytes(drawn) >> 1),
+        node,
+        nodes,
         shards: config.shards,
+        replicas,
         streams,
-        ids: ids.collect(),
+        fill: empty_folder == EmptyFolder::Fill,
     })
+}
+
+/// The shards that this node has a replica of.
+pub(super) fn shards_of(config: &Config) -> impl Iterator<Item = usize> {
+    let (here, nodes, replicas) = match &config.cluster {
+        None => (0, 1, 1),
+        Some(cluster) => {
+            let here = cluster.nodes.iter().position(|node| node.id == cluster.node).unwrap_or(0);
+            (here, cluster.nodes.len(), cluster.replicas)
+        }
+    };
+    (0..config.shards).filter(move |shard| nodes_of(*shard, nodes, replicas).any(|node| node == here))
 }

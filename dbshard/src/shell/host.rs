@@ -173,6 +173,7 @@ impl Host {
     /// The node has another part in the shard's group.
     pub(super) fn role(self: &Rc<Self>, role: Role) {
         self.role.set(role);
+        self.shard.borrow().home().set_leader(role.leader.map(|node| node.0));
         self.taking_over.set(role.leader == Some(self.node));
         if role.leads {
             runtime::spawn(Rc::clone(self).take_over(role));
@@ -219,9 +220,14 @@ impl Host {
         }
     }
 
-    /// Waits until the keyspace has everything that this node has in its log: alone, until it leads.
+    /// Whether the shard has no other replica.
+    pub(super) fn is_alone(&self) -> bool {
+        self.shard.borrow().home().replicas.len() == 1
+    }
+
+    /// Waits until this replica can be asked: alone, until it leads.
     pub(super) async fn complete(&self) {
-        while !self.shard.borrow().leads() {
+        while self.is_alone() && !self.shard.borrow().leads() {
             self.role_changed.notified().await;
         }
     }

@@ -9,6 +9,7 @@ mod core;
 mod folder;
 mod host;
 mod machine;
+mod membership;
 mod turnstile;
 
 use std::net::SocketAddr;
@@ -18,7 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use replog::{NodeCore, NodeId, NodeOptions};
 use runtime::net::{self, Address, BoundListener, ListenOptions};
 
-use crate::core::topology::{Node, Topology, slots_of};
+use crate::core::topology::{Node, Place, Topology, id_of, nodes_of, slots_of};
 use crate::metrics::{All, Figures};
 use crate::{Config, Error};
 
@@ -29,7 +30,8 @@ const BACKLOG: u32 = 1024;
 #[derive(Debug)]
 pub struct Server {
     config: Config,
-    listeners: Vec<(SocketAddr, BoundListener)>,
+    /// The shards that this node has.
+    listeners: Vec<(usize, SocketAddr, BoundListener)>,
 }
 
 impl Server {
@@ -41,33 +43,57 @@ impl Server {
         config.validate()?;
         let options = ListenOptions { backlog: BACKLOG, ..ListenOptions::default() };
         let mut listeners = Vec::new();
-        for number in 0..config.shards {
+        for number in folder::shards_of(config) {
             let mut address = config.listen;
+            if let Some(cluster) = &config.cluster {
+                address.set_port(cluster.here().port);
+            }
             if address.port() != 0 {
                 address.set_port(address.port() + number as u16);
             }
             let failed = |source| Error::Listen { address: address.to_string(), source };
             let listener = net::listen(&Address::Ip(address), 1, &options).map_err(failed)?.remove(0);
             let bound = listener.local_addr().ip().unwrap_or(address);
-            listeners.push((bound, listener));
+            listeners.push((number, bound, listener));
         }
         Ok(Server { config: config.clone(), listeners })
     }
 
-    /// Where the shards listen; port 0 has become a port.
+    /// Where the shards listen that this node has; port 0 has become a port.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().map(|(address, _)| *address).collect()
+        self.listeners.iter().map(|(_, address, _)| *address).collect()
     }
 
-    fn topology(&self, ids: &[String]) -> Topology {
-        let nodes = self.listeners.iter().zip(ids).enumerate().map(|(number, ((address, _), id))| Node {
-            id: id.clone(),
-            host: self.config.announce_host.clone().unwrap_or_else(|| address.ip().to_string()),
-            port: address.port(),
-            slots: slots_of(number, self.config.shards),
-        });
-        Topology { nodes: nodes.collect() }
+    fn topology(&self, cluster: u64) -> Topology {
+        let shards = self.config.shards;
+        let replicas = |shard: usize| -> Vec<Node> {
+            let Some(config) = &self.config.cluster else {
+                let address = self.listeners[shard].1;
+                let host = self.config.announce_host.clone().unwrap_or_else(|| address.ip().to_string());
+                return vec![Node { id: id_of(cluster, 1, shard), number: 1, host, port: address.port() }];
+            };
+            let on = nodes_of(shard, config.nodes.len(), config.replicas).map(|at| &config.nodes[at]);
+            on.map(|node| Node {
+                id: id_of(cluster, node.id, shard),
+                number: node.id,
+                host: node.host.clone(),
+                port: node.port + shard as u16,
+            })
+            .collect()
+        };
+        Topology::new((0..shards).map(|shard| Place::new(slots_of(shard, shards), replicas(shard))).collect())
+    }
+
+    /// How the node takes part in its groups.
+    fn node_options(&self, node: &folder::NodeFile) -> NodeOptions {
+        let mut options = NodeOptions::new(NodeId(node.node), node.cluster);
+        if let Some(cluster) = &self.config.cluster {
+            options.listen = Some(Address::Ip(cluster.here().peer));
+            let others = cluster.nodes.iter().filter(|other| other.id != cluster.node);
+            options.peers = others.map(|other| (NodeId(other.id), Address::Ip(other.peer))).collect();
+        }
+        options
     }
 
     /// Serves until the service is asked to stop, then lets running requests finish and closes the log.
@@ -77,46 +103,44 @@ impl Server {
     pub fn run(self, service: &ops::Service) -> Result<(), Error> {
         let opened = runtime::block_on(&runtime::Options::default(), folder::open(&self.config));
         let folder = opened.map_err(|source| Error::Core { core: 0, source })??;
-        let topology = Arc::new(self.topology(&folder.node.ids));
-        let figures: Vec<Arc<Figures>> = self.listeners.iter().map(|_| Arc::new(Figures::new())).collect();
+        let topology = Arc::new(self.topology(folder.node.cluster));
+        let figures: Vec<(usize, Arc<Figures>)> =
+            self.listeners.iter().map(|(number, ..)| (*number, Arc::new(Figures::new()))).collect();
         service.register(|registry| registry.register_collector(Box::new(All(figures.clone()))));
         let checked = figures.clone();
         service.add_check("log", move || {
-            match checked.iter().any(|shard| shard.read_only.load(Ordering::Relaxed)) {
+            match checked.iter().any(|(_, shard)| shard.read_only.load(Ordering::Relaxed)) {
                 true => Err("the disk is full: writes are refused until there is space".to_owned()),
                 false => Ok(()),
             }
         });
-        for (number, (address, _)) in self.listeners.iter().enumerate() {
-            let slots = &topology.nodes[number].slots;
+        for (number, address, _) in &self.listeners {
+            let slots = &topology.shards[*number].slots;
             tracing::info!(%address, shard = number, slots = ?slots, "dbshard listens");
         }
 
         let streams = folder.node.streams;
         let cores = runtime::cores().min(streams);
-        let node = NodeOptions::new(NodeId(folder.node.node), folder.node.cluster);
-        let mut parts: Vec<Option<NodeCore>> =
-            NodeCore::bind(&node, streams)?.into_iter().map(Some).collect();
+        let parts = NodeCore::bind(&self.node_options(&folder.node), streams)?;
+        let mut parts: Vec<Option<NodeCore>> = parts.into_iter().map(Some).collect();
+        let loading = Arc::new(AtomicUsize::new(cores));
+        let founding = Arc::new(AtomicUsize::new(cores));
         let mut starts: Vec<core::Start> = (0..cores)
             .map(|core| core::Start {
                 config: self.config.clone(),
-                node: node.node,
+                node: folder.node.clone(),
                 streams: (core..streams)
                     .step_by(cores)
                     .filter_map(|stream| Some((stream, parts[stream].take()?)))
                     .collect(),
-                streams_in_all: streams,
                 shards: Vec::new(),
                 topology: Arc::clone(&topology),
                 service: service.clone(),
-                loading: Arc::new(AtomicUsize::new(0)),
+                loading: Arc::clone(&loading),
+                founding: Arc::clone(&founding),
             })
             .collect();
-        let loading = Arc::new(AtomicUsize::new(cores));
-        for start in &mut starts {
-            start.loading = Arc::clone(&loading);
-        }
-        for (number, ((_, listener), figures)) in self.listeners.into_iter().zip(figures).enumerate() {
+        for ((number, _, listener), (_, figures)) in self.listeners.into_iter().zip(figures) {
             starts[number % streams % cores].shards.push(core::ShardStart { number, listener, figures });
         }
         let outcome = run_cores(starts, service);

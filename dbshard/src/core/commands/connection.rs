@@ -2,7 +2,7 @@
 
 use crate::core::command::{Call, Reply};
 use crate::core::commands::clients;
-use crate::core::session::Replies;
+use crate::core::session::{Replies, Wait};
 use crate::core::shard::Refusal;
 use wire::resp::{Protocol, number};
 
@@ -124,7 +124,8 @@ pub(crate) fn hello(call: &mut Call<'_>) -> Reply {
         out.bulk(name.as_bytes());
         out.integer(value);
     }
-    for (name, value) in [("mode", "cluster"), ("role", "master")] {
+    let role = if call.shard.leads() { "master" } else { "replica" };
+    for (name, value) in [("mode", "cluster"), ("role", role)] {
         out.bulk(name.as_bytes());
         out.bulk(value.as_bytes());
     }
@@ -155,26 +156,35 @@ pub(crate) fn reset(call: &mut Call<'_>) -> Reply {
     Ok(())
 }
 
-/// There are no replicas to wait for: none has the writes, however long one waits. The writes are on this node's disk.
+/// Waits until so many other replicas have all that was written here. What is answered is on a majority already.
 pub(crate) fn wait(call: &mut Call<'_>) -> Reply {
     let replicas = number::integer(&call.arguments[1]).ok_or(Refusal::NOT_AN_INTEGER)?;
     let timeout =
         number::integer(&call.arguments[2]).ok_or("ERR timeout is not an integer or out of range")?;
     let timeout_ms = u64::try_from(timeout).map_err(|_| Refusal::from("ERR timeout is negative"))?;
-    call.rest_on_all();
-    if replicas > 0 && !call.session.executing {
-        call.session.paused_until_ms =
-            if timeout_ms == 0 { u64::MAX } else { call.now_ms.saturating_add(timeout_ms) };
-        call.gate = u64::MAX;
+    if !call.shard.leads() {
+        return Err("ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 if a replica is \
+                    configured to be writable (which is not the default) writes to replicas are just local and are not propagated."
+            .into());
     }
-    call.out.integer(0);
+    call.rest_on_all();
+    // What is not proposed yet will have the next place.
+    let index = call.shard.last_index() + u64::from(call.shard.batch().is_some());
+    let acknowledged = call.shard.acknowledged(index).max(call.shard.others_of_majority());
+    if usize::try_from(replicas).is_ok_and(|wanted| wanted > acknowledged) && !call.session.executing {
+        let until_ms = if timeout_ms == 0 { u64::MAX } else { call.now_ms.saturating_add(timeout_ms) };
+        call.session.wait = Some(Wait { index, replicas: replicas as usize, until_ms, is_silent: false });
+        call.gate = u64::MAX;
+        return Ok(());
+    }
+    call.out.integer(acknowledged as i64);
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::core::console::Console;
-    use crate::core::shard::Settings;
+    use crate::core::console::{Console, replicated};
+    use crate::core::shard::{Follower, Settings};
 
     #[test]
     fn greetings() {
@@ -241,8 +251,27 @@ mod tests {
         console.execute(b"WAIT 1 100\r\n");
         console.commit();
         assert_eq!(console.sent(), b"");
-        assert_eq!(console.session.paused_until_ms, console.now_ms + 100);
+        let wait = console.session.wait.take().expect("it waits");
+        assert_eq!((wait.replicas, wait.until_ms), (1, console.now_ms + 100));
         console.out.lift();
-        assert_eq!(console.sent(), b":0\r\n");
+        console.script("WAIT 0 0 -> (0)");
+    }
+
+    #[test]
+    fn a_majority_has_what_is_answered() {
+        let mut console = Console::on(replicated(1, 3), Settings::default());
+        let follower = |node, has| Follower { node, has, silent_ms: 0 };
+        console.shard.replication.followers = vec![follower(2, 0), follower(3, 0)];
+        console.execute(b"SET k v\r\nWAIT 1 0\r\n");
+        assert_eq!(console.sent(), b"", "not before the commit");
+        assert_eq!(console.answer(), "OK; (1)");
+        console.execute(b"SET k w\r\nWAIT 2 100\r\n");
+        let wait = console.session.wait.take().expect("it waits");
+        assert_eq!((wait.index, console.shard.acknowledged(wait.index)), (2, 0));
+        console.out.lift();
+        assert_eq!(console.answer(), "OK");
+        assert_eq!(console.shard.acknowledged(wait.index), 1);
+        console.shard.replication.followers = vec![follower(2, 2), follower(3, 2)];
+        console.script("WAIT 2 100 -> (2)");
     }
 }

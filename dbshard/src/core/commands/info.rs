@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use crate::core::command::{Call, Reply, TABLE};
 use crate::core::commands::connection::REDIS_VERSION;
-use crate::core::shard::Shard;
+use crate::core::shard::{Follower, Shard};
+use crate::core::topology::Node;
 use wire::resp::number;
 
 pub(crate) fn time(call: &mut Call<'_>) -> Reply {
@@ -149,12 +150,85 @@ fn stats(text: &mut String, shard: &Shard, _: u64) {
 }
 
 fn replication(text: &mut String, shard: &Shard, _: u64) {
+    let (known, offset) = (&shard.replication, shard.applied());
+    if shard.leads() {
+        let _ = write!(
+            text,
+            "role:master\r\nvoters:{}\r\nconnected_slaves:{}\r\n",
+            known.voters.len(),
+            followers(shard).count()
+        );
+        for (number, (node, follower)) in followers(shard).enumerate() {
+            let _ = write!(
+                text,
+                "slave{number}:ip={},port={},state=online,offset={},lag={}\r\n",
+                node.host,
+                node.port,
+                follower.has,
+                follower.silent_ms / 1000
+            );
+        }
+    } else {
+        let master = shard.home().master();
+        let _ = write!(
+            text,
+            "role:slave\r\nmaster_host:{}\r\nmaster_port:{}\r\nmaster_link_status:{}\r\nmaster_last_io_seconds_ago:{}\r\n\
+             master_sync_in_progress:{}\r\nslave_read_repl_offset:{offset}\r\nslave_repl_offset:{offset}\r\n\
+             slave_priority:100\r\nslave_read_only:1\r\nreplica_announced:1\r\nconnected_slaves:0\r\n",
+            master.host,
+            master.port,
+            link(shard).0,
+            known.leader_silent_ms.map_or(-1, |ms| (ms / 1000) as i64),
+            u8::from(known.is_filling),
+        );
+    }
     let _ = write!(
         text,
-        "role:master\r\nconnected_slaves:0\r\nmaster_replid:{}\r\nmaster_repl_offset:{}\r\n",
-        shard.node().id,
+        "master_replid:{}\r\nmaster_repl_offset:{}\r\n",
+        shard.home().master().id,
         shard.last_index()
     );
+}
+
+/// The replicas that follow this one and are heard.
+fn followers(shard: &Shard) -> impl Iterator<Item = (&Node, &Follower)> {
+    let node = |number| shard.home().replicas.iter().find(move |node| node.number == number);
+    let heard = |follower: &&Follower| !shard.topology.is_away(follower.node);
+    shard.replication.followers.iter().filter(heard).filter_map(move |known| Some((node(known.node)?, known)))
+}
+
+/// The link to the leader, as INFO and as ROLE tell it.
+fn link(shard: &Shard) -> (&'static str, &'static str) {
+    match (shard.home().leader(), shard.replication.is_filling) {
+        (None, _) => ("down", "connect"),
+        (Some(_), true) => ("down", "sync"),
+        (Some(_), false) => ("up", "connected"),
+    }
+}
+
+pub(crate) fn role(call: &mut Call<'_>) -> Reply {
+    let shard = &*call.shard;
+    let out = &mut *call.out;
+    out.array(if shard.leads() { 3 } else { 5 });
+    if shard.leads() {
+        out.bulk(b"master");
+        out.integer(shard.applied() as i64);
+        out.array(followers(shard).count());
+        for (node, follower) in followers(shard) {
+            out.array(3);
+            for text in [node.host.clone(), node.port.to_string(), follower.has.to_string()] {
+                out.bulk(text.as_bytes());
+            }
+        }
+    } else {
+        let master = shard.home().master();
+        out.bulk(b"slave");
+        out.bulk(master.host.as_bytes());
+        out.integer(i64::from(master.port));
+        out.bulk(link(shard).1.as_bytes());
+        out.integer(shard.applied() as i64);
+    }
+    Ok(())
 }
 
 fn keyspace(text: &mut String, shard: &Shard, _: u64) {

@@ -62,7 +62,7 @@ pub(crate) fn exec(call: &mut Call<'_>) -> Reply {
         .iter()
         .map(|request| command::find(request.arguments()).map(|command| (command, request.arguments())))
         .collect::<Result<_, _>>()?;
-    one_slot(call.shard, &commands)?;
+    one_slot(call, &commands)?;
     if transaction.broken {
         return Err("EXECABORT Transaction discarded because of previous errors.".into());
     }
@@ -74,6 +74,9 @@ pub(crate) fn exec(call: &mut Call<'_>) -> Reply {
     };
     if has(flags::DENY_OOM) && call.shard.is_full() {
         return aborted(Refusal::OUT_OF_MEMORY);
+    }
+    if has(flags::WRITE) && !call.shard.leads() {
+        return aborted(Refusal::REPLICA);
     }
     if has(flags::WRITE) && call.shard.is_read_only() {
         return aborted(Refusal::READ_ONLY);
@@ -94,7 +97,7 @@ pub(crate) fn exec(call: &mut Call<'_>) -> Reply {
 fn run(call: &mut Call<'_>, commands: Vec<(&'static Command, Arguments<'_>)>) -> Reply {
     for (command, arguments) in commands {
         let mark = call.out.mark();
-        let first_key = call.shard.place_keys(command, arguments)?;
+        let first_key = call.shard.place_keys(command, arguments, call.session.readonly)?;
         let mut gate = call.gate;
         let done =
             call.shard.call(command, call.session, call.out, arguments, first_key, call.now_ms, &mut gate);
@@ -108,10 +111,10 @@ fn run(call: &mut Call<'_>, commands: Vec<(&'static Command, Arguments<'_>)>) ->
     Ok(())
 }
 
-fn one_slot(shard: &Shard, commands: &[(&'static Command, Arguments<'_>)]) -> Result<(), Refusal> {
+fn one_slot(call: &Call<'_>, commands: &[(&'static Command, Arguments<'_>)]) -> Result<(), Refusal> {
     let mut slot = None;
     for (command, arguments) in commands {
-        if let Some(key) = shard.place_keys(command, *arguments)?
+        if let Some(key) = call.shard.place_keys(command, *arguments, call.session.readonly)?
             && *slot.get_or_insert(key.slot) != key.slot
         {
             return Err(Refusal::CROSS_SLOT);
@@ -258,7 +261,7 @@ mod tests {
         let mut console = Console::new();
         console.execute(b"MULTI\r\nSET k v\r\nWAIT 1 0\r\nGET k\r\nEXEC\r\n");
         assert_eq!(console.answer(), "OK; QUEUED; QUEUED; QUEUED; [OK (0) v]");
-        assert_eq!(console.session.paused_until_ms, 0);
+        assert_eq!(console.session.wait, None);
     }
 
     #[test]

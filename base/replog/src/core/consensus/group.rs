@@ -25,6 +25,9 @@ use super::{
 use crate::limits;
 use crate::{GroupId, Index, NodeId, Term};
 
+/// What stands in front of a heartbeat's context: the round's number, and what is committed.
+const HEARTBEAT_BYTES: usize = 16;
+
 pub(super) struct Group {
     id: GroupId,
     settings: Settings,
@@ -55,6 +58,8 @@ pub(super) struct Group {
     /// How long it has been without a voice; and whether the others are to be told.
     voiceless_ticks: u32,
     nudge: bool,
+    /// What the leader had committed when it was last heard, and when that was.
+    leader_has: Option<(Index, Duration)>,
     quiet: bool,
     /// The heartbeats that leave next say that we fall quiet.
     falling_quiet: bool,
@@ -100,6 +105,7 @@ impl Group {
             shown: (Term(0), Index(0)),
             voiceless_ticks: 0,
             nudge: false,
+            leader_has: None,
             quiet: false,
             falling_quiet: false,
             idle_ticks: 0,
@@ -123,6 +129,11 @@ impl Group {
 
     pub(super) fn role(&self) -> Role {
         self.role
+    }
+
+    /// What the leader had committed when it was last heard, and when that was.
+    pub(super) fn leader_has(&self) -> Option<(Index, Duration)> {
+        self.leader_has
     }
 
     fn members(&self) -> &Members {
@@ -321,6 +332,17 @@ impl Group {
         let term = self.raw.raft.term;
         let kind = message.kind();
         let raft = &mut message.raft;
+        if kind == MessageType::MsgHeartbeat && self.voiceless && self.last() == Index(0) && raft.commit > 0 {
+            // It is for one that was here before and is lost: it is to be taken out, and we to be a new member.
+            return;
+        }
+        match kind {
+            MessageType::MsgHeartbeat if raft.term >= term && raft.context.len() >= HEARTBEAT_BYTES => {
+                self.leader_has = Some((Index(crate::core::format::get_u64(&raft.context, 8)), now));
+            }
+            MessageType::MsgAppend if raft.term >= term => self.leader_has = Some((Index(raft.commit), now)),
+            _ => {}
+        }
         match kind {
             MessageType::MsgRequestVote | MessageType::MsgRequestPreVote
                 if now < self.no_vote_before && raft.context.is_empty() =>
@@ -348,10 +370,10 @@ impl Group {
                 self.shown = self.shown.max((Term(raft.term), Index(raft.commit)));
             }
             MessageType::MsgHeartbeatResponse => {
-                if raft.context.len() < 8 {
+                if raft.context.len() < HEARTBEAT_BYTES {
                     return;
                 }
-                let rest = raft.context.split_off(8);
+                let rest = raft.context.split_off(HEARTBEAT_BYTES);
                 let round = crate::core::format::get_u64(&raft.context, 0);
                 raft.context = rest;
                 if self.is_leader() && raft.term == term {
@@ -401,6 +423,7 @@ impl Group {
         }
         let (term, commit) = self.shown;
         if self.voiceless
+            && term > Term(0)
             && Index(self.raw.raft.raft_log.persisted) >= commit
             && self.term_of(commit) == Some(term)
         {
@@ -576,7 +599,9 @@ impl Group {
         let mut quiet = false;
         if message.get_msg_type() == MessageType::MsgHeartbeat {
             let round = *round.get_or_insert_with(|| self.lease.begin(now));
-            message.context = [&round.to_le_bytes()[..], &message.context].concat().into();
+            // The library tells a member no commit beyond what that member has.
+            let committed = self.committed().0.to_le_bytes();
+            message.context = [&round.to_le_bytes()[..], &committed, &message.context].concat().into();
             quiet = self.falling_quiet;
         }
         Envelope { group: self.id, to, message: Message { raft: message, quiet } }

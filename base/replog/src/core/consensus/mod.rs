@@ -356,6 +356,12 @@ impl Consensus {
         self.leading(group, |member| member.read(now))
     }
 
+    /// What the group's leader had committed when it was last heard, when that was, and whether it has fallen quiet since.
+    pub(crate) fn leader_has(&self, group: GroupId) -> Option<(Index, Duration, bool)> {
+        let member = self.groups.get(&group)?;
+        member.leader_has().map(|(index, at)| (index, at, member.is_quiet()))
+    }
+
     /// Whether a read need not wait for the word of a quorum.
     pub(crate) fn reads_now(&self, group: GroupId, now: impl FnOnce() -> Duration) -> bool {
         self.groups.get(&group).is_some_and(|member| member.reads_now(now))

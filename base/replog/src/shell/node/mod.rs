@@ -282,11 +282,14 @@ impl Replicas {
     /// Makes room for a group that this node is to become a member of: its leader adds it with [`Replicas::change`], and
     /// sends what there is. It does nothing where the group is known.
     ///
+    /// The node may have been a member before, and have lost everything: it gives nobody its vote, and acknowledges nothing,
+    /// before it was filled. Its leader must have taken it out before it adds it.
+    ///
     /// # Errors
     /// [`Error::TooManyGroups`]; [`Error::Refused`] while the group is still being [forgotten](Replicas::forget).
     pub fn join(&self, group: GroupId, machine: Box<dyn StateMachine>) -> Result<(), Error> {
         if self.admit(group)? {
-            let start = consensus::Start::default();
+            let start = consensus::Start { voiceless: true, ..Default::default() };
             self.shared.start(group, Opening { start, machine, backlog: Backlog::default() });
         }
         Ok(())
@@ -427,6 +430,22 @@ impl Replicas {
             true => Ok(index),
             false => Err(Error::Unknown { group }),
         }
+    }
+
+    /// For how long this node, which follows, may not have had everything that the group's leader had committed: it had it
+    /// so long ago, by the arrival of the leader's word. `None`: it has not, as far as it knows.
+    pub fn staleness(&self, id: GroupId) -> Option<Duration> {
+        let (groups, consensus) = (self.shared.groups.borrow(), self.shared.consensus.borrow());
+        let group = groups.get(&id)?;
+        let (index, mut at, is_quiet) = consensus.leader_has(id)?;
+        if group.applied < index {
+            return None;
+        }
+        if is_quiet && let Some((heard, _)) = self.shared.heard.borrow().get(&group.role.leader?) {
+            // A quiet leader says only that its node lives; it would have woken us.
+            at = at.max(*heard);
+        }
+        Some(time::boot_clock().saturating_sub(at))
     }
 
     /// Whether [`read`](Replicas::read) would let a read pass at once, as far as leadership is concerned: this node decides
