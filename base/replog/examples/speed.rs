@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use replog::{
-    Error, GroupId, Index, Log, Members, NodeCore, NodeId, NodeOptions, Options, Pending, Replicas,
-    SnapshotSink, SnapshotSource, StateMachine, Stats,
+    Error, GroupId, Index, Log, Members, NodeCore, NodeId, NodeOptions, Options, Replicas, SnapshotSink,
+    SnapshotSource, StateMachine, Stats,
 };
 use runtime::time;
 
@@ -61,17 +61,7 @@ impl StateMachine for Nothing {
     }
 
     fn receive_snapshot(&mut self) -> Box<dyn SnapshotSink> {
-        Box::new(Nothing)
-    }
-}
-
-impl SnapshotSink for Nothing {
-    fn write(&mut self, _: Bytes) -> Pending<'_, ()> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn install(self: Box<Self>, _: Index) -> Pending<'static, ()> {
-        Box::pin(async { Ok(()) })
+        replog::gather(|_, _| async { Ok(()) })
     }
 }
 

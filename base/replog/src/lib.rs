@@ -67,6 +67,6 @@ pub use shell::inspect::{BadBlocks, Badness, BatchReport, GroupReport, Inspectio
 pub use shell::log::{Log, Options, Stats};
 pub use shell::node::{
     Answer, Figures, GroupStats, Latency, Mutual, NodeCore, NodeOptions, PeerFigures, Pending, Proposal,
-    Question, Replicas, Role, SnapshotSink, SnapshotSource, StateMachine, ask,
+    Question, Replicas, Role, SnapshotSink, SnapshotSource, StateMachine, ask, gather,
 };
 pub use shell::repair::{Repair, repair};

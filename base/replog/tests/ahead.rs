@@ -6,76 +6,34 @@ mod support;
 use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use replog::{
-    Error, GroupId, Index, Log, Members, NodeCore, NodeId, NodeOptions, Pending, Replicas, SnapshotSink,
-    SnapshotSource, StateMachine,
-};
+use replog::{Error, GroupId, Index, Log, Members, NodeCore, NodeId, NodeOptions, Replicas, StateMachine};
 use runtime::Backend;
-use support::{files, on, on_each, small};
+use support::{Telling, files, leads, on, on_each, small};
 
 const A: GroupId = GroupId(3);
 const B: GroupId = GroupId(4);
 const NODE: NodeId = NodeId(1);
 
-/// Says that it has everything up to an index, and notes what it is given.
-struct Machine {
-    durable: Index,
-    given: Rc<RefCell<Vec<Index>>>,
-}
-
-impl StateMachine for Machine {
-    fn durable(&self) -> Index {
-        self.durable
-    }
-
-    fn apply(&mut self, index: Index, _: &Bytes) {
-        self.given.borrow_mut().push(index);
-    }
-
-    fn snapshot(&mut self) -> Rc<dyn SnapshotSource> {
-        Rc::new(Bytes::new())
-    }
-
-    fn receive_snapshot(&mut self) -> Box<dyn SnapshotSink> {
-        Box::new(Nowhere)
-    }
-}
-
-struct Nowhere;
-
-impl SnapshotSink for Nowhere {
-    fn write(&mut self, _: Bytes) -> Pending<'_, ()> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn install(self: Box<Self>, _: Index) -> Pending<'static, ()> {
-        Box::pin(async { Ok(()) })
-    }
+/// Says that it has everything up to `durable`, and notes what it is given.
+fn machine(durable: u64, given: &Rc<RefCell<Vec<Index>>>) -> Box<dyn StateMachine> {
+    let given = given.clone();
+    Box::new(Telling {
+        durable: Index(durable),
+        tell: move |index, _: &Bytes| given.borrow_mut().push(index),
+    })
 }
 
 /// A node alone whose machines have everything up to `durable`; and what is given to them.
 async fn open(dir: &Path, durable: u64) -> Result<(Replicas, Rc<RefCell<Vec<Index>>>), Error> {
     let core = NodeCore::bind(&NodeOptions::new(NODE, 9), 1).expect("no address").remove(0);
     let given = Rc::new(RefCell::default());
-    let machine = || Box::new(Machine { durable: Index(durable), given: given.clone() });
-    let replicas = Replicas::open(core, small(dir), |_| machine()).await?;
+    let replicas = Replicas::open(core, small(dir), |_| machine(durable, &given)).await?;
     for group in [A, B] {
-        replicas.found(group, Members::voters([NODE]), machine())?;
+        replicas.found(group, Members::voters([NODE]), machine(durable, &given))?;
     }
     Ok((replicas, given))
-}
-
-async fn leads(replicas: &Replicas, group: GroupId) {
-    let wait = async {
-        while !replicas.role(group).leads {
-            runtime::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    runtime::time::timeout(Duration::from_secs(10), wait).await.expect("it leads");
-    replicas.read(group).await.expect("it leads");
 }
 
 async fn put(replicas: &Replicas, group: GroupId, bytes: usize) -> Index {
@@ -150,7 +108,7 @@ fn a_node_alone_goes_on_behind_what_its_state_machine_has() {
 fn a_new_group_of_several_has_nothing() {
     on_each(async |dir| {
         let (replicas, _) = open(dir, 0).await.expect("opened");
-        let machine = Box::new(Machine { durable: Index(5), given: Rc::default() });
+        let machine = machine(5, &Rc::default());
         let refused = replicas.found(GroupId(9), Members::voters([NODE, NodeId(2)]), machine);
         assert!(matches!(refused, Err(Error::Refused { group: GroupId(9), .. })), "{refused:?}");
         replicas.close().await.expect("closed");
@@ -175,7 +133,7 @@ fn who_waits_for_room_gets_it() {
     let dir = tempfile::tempdir().expect("a folder");
     on(Backend::Auto, async {
         let core = NodeCore::bind(&NodeOptions::new(NODE, 9), 1).expect("no address").remove(0);
-        let make = || Box::new(Machine { durable: Index(0), given: Rc::default() });
+        let make = || machine(0, &Rc::default());
         let log = replog::Options::new(dir.path().join("wal"));
         let replicas = Replicas::open(core, log, |_| make()).await.expect("opened");
         replicas.found(A, Members::voters([NODE]), make()).expect("founded");

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use replog::{
-    Change, Error, Figures, GroupId, Index, Members, NodeCore, NodeId, NodeOptions, Pending, Replicas, Role,
+    Change, Error, Figures, GroupId, Index, Members, NodeCore, NodeId, NodeOptions, Replicas, Role,
     SnapshotSink, SnapshotSource, StateMachine,
 };
 use runtime::net::Address;
@@ -91,31 +91,14 @@ impl StateMachine for Machine {
 
     fn receive_snapshot(&mut self) -> Box<dyn SnapshotSink> {
         let (file, state) = (self.file.clone(), self.state.clone());
-        Box::new(Sink { file, state, restored: self.restored.clone(), bytes: Vec::new() })
-    }
-}
-
-struct Sink {
-    file: PathBuf,
-    state: Rc<RefCell<Registers>>,
-    restored: Rc<RefCell<u32>>,
-    bytes: Vec<u8>,
-}
-
-impl SnapshotSink for Sink {
-    fn write(&mut self, bytes: Bytes) -> Pending<'_, ()> {
-        self.bytes.extend_from_slice(&bytes);
-        Box::pin(async { Ok(()) })
-    }
-
-    fn install(self: Box<Self>, index: Index) -> Pending<'static, ()> {
-        Box::pin(async move {
-            let mut state = Registers::decode(&self.bytes);
+        let restored = self.restored.clone();
+        replog::gather(move |index, bytes| async move {
+            let mut taken = Registers::decode(&bytes);
             // Entries of the log's own may lie between.
-            state.applied = index.0;
-            runtime::fs::write_atomic(&self.file, state.encode()).await?;
-            *self.state.borrow_mut() = state;
-            *self.restored.borrow_mut() += 1;
+            taken.applied = index.0;
+            runtime::fs::write_atomic(&file, taken.encode()).await?;
+            *state.borrow_mut() = taken;
+            *restored.borrow_mut() += 1;
             Ok(())
         })
     }

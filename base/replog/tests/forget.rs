@@ -7,54 +7,20 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::rc::Rc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use replog::{
-    Error, GroupId, Index, Members, NodeCore, NodeId, NodeOptions, Pending, Replicas, SnapshotSink,
-    SnapshotSource, StateMachine, limits,
-};
+use replog::{Error, GroupId, Index, Members, NodeCore, NodeId, NodeOptions, Replicas, StateMachine, limits};
 use runtime::Backend;
-use support::{on, small};
+use support::{leads, on, small, telling};
 
 const NODE: NodeId = NodeId(1);
 
 /// What was given to any state machine: of which group, and what.
 type Given = Rc<RefCell<Vec<(GroupId, Bytes)>>>;
 
-struct Machine {
-    group: GroupId,
-    given: Given,
-}
-
-impl StateMachine for Machine {
-    fn durable(&self) -> Index {
-        Index(0)
-    }
-
-    fn apply(&mut self, _: Index, entry: &Bytes) {
-        self.given.borrow_mut().push((self.group, entry.clone()));
-    }
-
-    fn snapshot(&mut self) -> Rc<dyn SnapshotSource> {
-        Rc::new(Bytes::new())
-    }
-
-    fn receive_snapshot(&mut self) -> Box<dyn SnapshotSink> {
-        Box::new(Nowhere)
-    }
-}
-
-struct Nowhere;
-
-impl SnapshotSink for Nowhere {
-    fn write(&mut self, _: Bytes) -> Pending<'_, ()> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn install(self: Box<Self>, _: Index) -> Pending<'static, ()> {
-        Box::pin(async { Ok(()) })
-    }
+fn machine(group: GroupId, given: &Given) -> Box<dyn StateMachine> {
+    let given = given.clone();
+    telling(move |_, entry| given.borrow_mut().push((group, entry.clone())))
 }
 
 /// A node alone; and what is given to its machines.
@@ -62,22 +28,15 @@ async fn open(dir: &Path) -> (Replicas, Given) {
     let core = NodeCore::bind(&NodeOptions::new(NODE, 9), 1).expect("no address").remove(0);
     let given = Given::default();
     let made = given.clone();
-    let make = move |group| Box::new(Machine { group, given: made.clone() }) as Box<dyn StateMachine>;
-    (Replicas::open(core, small(dir), make).await.expect("opened"), given)
+    (Replicas::open(core, small(dir), move |group| machine(group, &made)).await.expect("opened"), given)
 }
 
 fn found(replicas: &Replicas, given: &Given, group: GroupId) -> Result<(), Error> {
-    let machine = Machine { group, given: given.clone() };
-    replicas.found(group, Members::voters([NODE]), Box::new(machine))
+    replicas.found(group, Members::voters([NODE]), machine(group, given))
 }
 
 async fn put(replicas: &Replicas, group: GroupId, entry: &'static str) -> Index {
-    let leads = async {
-        while !replicas.role(group).leads {
-            runtime::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    runtime::time::timeout(Duration::from_secs(10), leads).await.expect("it leads");
+    leads(replicas, group).await;
     replicas.room().await.expect("open");
     replicas.propose(group, entry).expect("leads").applied().await.expect("applied")
 }

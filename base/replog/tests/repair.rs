@@ -5,63 +5,34 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use replog::{
-    Error, GroupId, Index, Members, NodeCore, NodeId, NodeOptions, Pending, Replicas, SnapshotSink,
-    SnapshotSource, StateMachine, Term,
-};
-use support::{damage, on_each, small};
+use replog::{Error, GroupId, Members, NodeCore, NodeId, NodeOptions, Replicas, StateMachine, Term};
+use support::{damage, on_each, small, telling};
 
 const ALONE: GroupId = GroupId(1);
 const SHARED: GroupId = GroupId(2);
 const NODE: NodeId = NodeId(1);
 
 /// A state machine that forgets everything.
-struct Nothing;
-
-impl StateMachine for Nothing {
-    fn durable(&self) -> Index {
-        Index(0)
-    }
-
-    fn apply(&mut self, _: Index, _: &Bytes) {}
-
-    fn snapshot(&mut self) -> Rc<dyn SnapshotSource> {
-        Rc::new(Bytes::new())
-    }
-
-    fn receive_snapshot(&mut self) -> Box<dyn SnapshotSink> {
-        Box::new(Nothing)
-    }
-}
-
-impl SnapshotSink for Nothing {
-    fn write(&mut self, _: Bytes) -> Pending<'_, ()> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn install(self: Box<Self>, _: Index) -> Pending<'static, ()> {
-        Box::pin(async { Ok(()) })
-    }
+fn nothing() -> Box<dyn StateMachine> {
+    telling(|_, _| ())
 }
 
 async fn open(dir: &Path) -> Result<Replicas, Error> {
     let core = NodeCore::bind(&NodeOptions::new(NODE, 9), 1).expect("no address").remove(0);
-    Replicas::open(core, small(dir), |_| Box::new(Nothing)).await
+    Replicas::open(core, small(dir), |_| nothing()).await
 }
 
 /// A log with a group of these voters, and something behind it in batches of its own.
 async fn written(dir: &Path, voters: &[u64]) {
     let replicas = open(dir).await.expect("opened");
     let members = Members::voters(voters.iter().copied().map(NodeId));
-    replicas.found(SHARED, members, Box::new(Nothing)).expect("founded");
+    replicas.found(SHARED, members, nothing()).expect("founded");
     // Groups that come and go write a batch each, whether anybody else is there or not.
     for number in 10..20 {
         let group = GroupId(number);
-        replicas.found(group, Members::voters([NODE]), Box::new(Nothing)).expect("founded");
+        replicas.found(group, Members::voters([NODE]), nothing()).expect("founded");
         replicas.forget(group).await.expect("forgotten");
     }
     replicas.close().await.expect("closed");
@@ -116,7 +87,7 @@ fn what_only_this_node_may_have_is_refused() {
     on_each(async |dir| {
         written(dir, &[1, 2, 3]).await;
         let replicas = open(dir).await.expect("opened");
-        replicas.found(ALONE, Members::voters([NODE]), Box::new(Nothing)).expect("founded");
+        replicas.found(ALONE, Members::voters([NODE]), nothing()).expect("founded");
         replicas.close().await.expect("closed");
         damage(dir, |batches| batches / 2).await;
         is_refused(dir, "one of two is alone").await;

@@ -7,52 +7,17 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use replog::{
-    Error, GroupId, Index, Members, Mutual, NodeCore, NodeId, NodeOptions, Pending, Question, Replicas,
-    SnapshotSink, SnapshotSource, StateMachine, ask,
+    Error, GroupId, Index, Members, Mutual, NodeCore, NodeId, NodeOptions, Question, Replicas, ask,
 };
 use runtime::sync::mailbox;
 use runtime::time;
-use support::{on_each, small};
+use support::{on_each, small, telling};
 use tls::CertifiedFiles;
 
 const GROUP: GroupId = GroupId(1);
 /// For whatever must happen some time.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Knows how far it is.
-#[derive(Clone, Default)]
-struct Applied(Rc<Cell<Index>>);
-
-impl StateMachine for Applied {
-    fn durable(&self) -> Index {
-        Index(0)
-    }
-
-    fn apply(&mut self, index: Index, _: &Bytes) {
-        self.0.set(index);
-    }
-
-    fn snapshot(&mut self) -> Rc<dyn SnapshotSource> {
-        Rc::new(Bytes::new())
-    }
-
-    fn receive_snapshot(&mut self) -> Box<dyn SnapshotSink> {
-        Box::new(self.clone())
-    }
-}
-
-impl SnapshotSink for Applied {
-    fn write(&mut self, _: Bytes) -> Pending<'_, ()> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn install(self: Box<Self>, index: Index) -> Pending<'static, ()> {
-        self.0.set(index);
-        Box::pin(async { Ok(()) })
-    }
-}
 
 /// A node of the CA in `ca`.
 fn mutual(ca: &Path) -> Mutual {
@@ -79,9 +44,10 @@ fn nodes_with_certificates_agree() {
             addresses.push((NodeId(node), core.address().expect("it listens")));
             let log = small(&dir.join(node.to_string()));
             let replicas = Replicas::open(core, log, |_| unreachable!("no group")).await.expect("opened");
-            let applied = Applied::default();
+            let applied: Rc<Cell<Index>> = Rc::default();
+            let given = applied.clone();
             let members = Members::voters([NodeId(1), NodeId(2)]);
-            replicas.found(GROUP, members, Box::new(applied.clone())).expect("founded");
+            replicas.found(GROUP, members, telling(move |index, _| given.set(index))).expect("founded");
             nodes.push((replicas, applied));
         }
         for (replicas, _) in &nodes {
@@ -99,7 +65,7 @@ fn nodes_with_certificates_agree() {
             };
             for (replicas, applied) in &nodes {
                 replicas.applied(GROUP, index).await;
-                assert!(applied.0.get() >= index);
+                assert!(applied.get() >= index);
             }
         };
         time::timeout(PATIENCE, agreed).await.expect("in time");

@@ -9,73 +9,33 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use replog::{
-    Error, GroupId, Index, Log, Members, NodeCore, NodeId, NodeOptions, Pending, Replicas, SnapshotSink,
-    SnapshotSource, StateMachine, Term, repair,
+    Error, GroupId, Index, Log, Members, NodeCore, NodeId, NodeOptions, Replicas, StateMachine, Term, repair,
 };
 use runtime::Backend;
-use support::{Mount, files, on, on_each, small};
+use support::{Mount, files, leads, on, on_each, small, telling};
 
 const GROUP: GroupId = GroupId(3);
 const FIRST: &str = "0000000001.wal";
 
 /// Counts what it applies.
-struct Counter(Rc<Cell<u64>>);
-
-impl StateMachine for Counter {
-    fn durable(&self) -> Index {
-        Index(0)
-    }
-
-    fn apply(&mut self, _: Index, _: &Bytes) {
-        self.0.set(self.0.get() + 1);
-    }
-
-    fn snapshot(&mut self) -> Rc<dyn SnapshotSource> {
-        Rc::new(Bytes::new())
-    }
-
-    fn receive_snapshot(&mut self) -> Box<dyn SnapshotSink> {
-        Box::new(Nowhere)
-    }
-}
-
-struct Nowhere;
-
-impl SnapshotSink for Nowhere {
-    fn write(&mut self, _: Bytes) -> Pending<'_, ()> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn install(self: Box<Self>, _: Index) -> Pending<'static, ()> {
-        Box::pin(async { Ok(()) })
-    }
+fn counter(applied: &Rc<Cell<u64>>) -> Box<dyn StateMachine> {
+    let applied = applied.clone();
+    telling(move |_, _| applied.set(applied.get() + 1))
 }
 
 async fn open(dir: &Path, applied: &Rc<Cell<u64>>) -> Result<Replicas, Error> {
     let core = NodeCore::bind(&NodeOptions::new(NodeId(1), 9), 1).expect("no address").remove(0);
-    Replicas::open(core, small(dir), |_| Box::new(Counter(applied.clone()))).await
+    Replicas::open(core, small(dir), |_| counter(applied)).await
 }
 
 /// Opens a node alone; gives it once it leads, with how many entries were applied again.
 async fn lead(dir: &Path) -> Result<(Replicas, u64), Error> {
     let applied = Rc::new(Cell::new(0));
     let replicas = open(dir, &applied).await?;
-    replicas.found(GROUP, Members::voters([NodeId(1)]), Box::new(Counter(applied.clone())))?;
-    wait_leads(&replicas).await;
+    replicas.found(GROUP, Members::voters([NodeId(1)]), counter(&applied))?;
+    leads(&replicas, GROUP).await;
     Ok((replicas, applied.get()))
-}
-
-async fn wait_leads(replicas: &Replicas) {
-    let patience = Duration::from_secs(10);
-    let leads = async {
-        while !replicas.role(GROUP).leads {
-            runtime::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    runtime::time::timeout(patience, leads).await.expect("it leads");
-    replicas.read(GROUP).await.expect("it leads");
 }
 
 /// A node that has written `entries` entries and was closed; gives the term that it led in.
@@ -201,12 +161,12 @@ fn a_vote_waits_for_space() {
         let ballast = mount.path.join("ballast");
         let mut file = File::create(&ballast).expect("made");
         while file.write_all(&[1; 4096]).is_ok() {}
-        replicas.found(GROUP, Members::voters([NodeId(1)]), Box::new(Counter(applied))).expect("founded");
+        replicas.found(GROUP, Members::voters([NodeId(1)]), counter(&applied)).expect("founded");
         runtime::time::sleep(Duration::from_millis(200)).await;
         assert!(!replicas.role(GROUP).leads, "its own vote is not kept yet");
         std::fs::remove_file(ballast).expect("removed");
         drop(file);
-        wait_leads(&replicas).await;
+        leads(&replicas, GROUP).await;
         replicas.propose(GROUP, "x").expect("leads").applied().await.expect("applied");
         replicas.close().await.expect("closed");
     });

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use replog::{GroupId, Index, Pending, Replicas, Role, SnapshotSink, SnapshotSource, StateMachine};
+use replog::{GroupId, Index, Replicas, Role, SnapshotSink, SnapshotSource, StateMachine};
 use runtime::sync::Notify;
 use runtime::time;
 use serde::{Deserialize, Serialize};
@@ -219,26 +219,9 @@ impl StateMachine for Machine {
     }
 
     fn receive_snapshot(&mut self) -> Box<dyn SnapshotSink> {
-        Box::new(Incoming { controller: self.controller.clone(), bytes: Vec::new() })
-    }
-}
-
-/// A table that comes from another member.
-struct Incoming {
-    controller: Rc<Controller>,
-    bytes: Vec<u8>,
-}
-
-impl SnapshotSink for Incoming {
-    fn write(&mut self, bytes: Bytes) -> Pending<'_, ()> {
-        self.bytes.extend_from_slice(&bytes);
-        Box::pin(async { Ok(()) })
-    }
-
-    fn install(self: Box<Self>, index: Index) -> Pending<'static, ()> {
-        Box::pin(async move {
-            let controller = self.controller;
-            let table = Topics::load(serde_json::from_slice(&self.bytes)?);
+        let controller = self.controller.clone();
+        replog::gather(move |index, bytes| async move {
+            let table = Topics::load(serde_json::from_slice(&bytes)?);
             let _turn = controller.storing.take().await;
             controller.store(index, &table).await.map_err(std::io::Error::other)?;
             *controller.table.borrow_mut() = Arc::new(table);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use replog::{GroupId, Index, Pending, Replicas, Role, SnapshotSink, SnapshotSource, StateMachine};
+use replog::{GroupId, Index, Replicas, Role, SnapshotSink, SnapshotSource, StateMachine};
 use runtime::sync::Notify;
 use runtime::time;
 use serde::{Deserialize, Serialize};
@@ -312,26 +312,9 @@ impl StateMachine for Machine {
     }
 
     fn receive_snapshot(&mut self) -> Box<dyn SnapshotSink> {
-        Box::new(Incoming { coordinator: self.0.clone(), bytes: Vec::new() })
-    }
-}
-
-/// Offsets that come from another member.
-struct Incoming {
-    coordinator: Rc<Coordinator>,
-    bytes: Vec<u8>,
-}
-
-impl SnapshotSink for Incoming {
-    fn write(&mut self, bytes: Bytes) -> Pending<'_, ()> {
-        self.bytes.extend_from_slice(&bytes);
-        Box::pin(async { Ok(()) })
-    }
-
-    fn install(self: Box<Self>, index: Index) -> Pending<'static, ()> {
-        Box::pin(async move {
-            let coordinator = self.coordinator;
-            let mut offsets: Offsets = serde_json::from_slice(&self.bytes)?;
+        let coordinator = self.0.clone();
+        replog::gather(move |index, bytes| async move {
+            let mut offsets: Offsets = serde_json::from_slice(&bytes)?;
             offsets.count_bytes();
             let _turn = coordinator.storing.take().await;
             coordinator.store(index, offsets.clone()).await.map_err(std::io::Error::other)?;

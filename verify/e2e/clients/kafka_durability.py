@@ -6,7 +6,8 @@ check ADDRESS COUNT   fails unless the topic holds messages 0 to COUNT-1 first, 
 import sys
 import time
 
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+import numbered
+from confluent_kafka import Producer
 
 TOPIC = "durability"
 
@@ -50,32 +51,7 @@ def write(address, count):
 
 
 def check(address, count):
-    consumer = Consumer({
-        "bootstrap.servers": address,
-        "group.id": "nobody",
-        "enable.auto.commit": False,
-        "auto.offset.reset": "earliest",
-        "enable.partition.eof": True,
-    })
-    consumer.assign([TopicPartition(TOPIC, 0, 0)])
-    seen = 0
-    deadline = time.monotonic() + 60
-    while True:
-        if time.monotonic() > deadline:
-            sys.exit(f"only {seen} of {count} messages within 60 s")
-        message = consumer.poll(1)
-        if message is None:
-            continue
-        if message.error():
-            if message.error().code() == KafkaError._PARTITION_EOF:
-                break
-            sys.exit(str(message.error()))
-        if int(message.key()) != seen or message.value() != b"message %d" % seen:
-            sys.exit(f"message {seen} is {message.key()!r}: {message.value()!r}")
-        seen += 1
-    consumer.close()
-    if seen < count:
-        sys.exit(f"{seen} messages, {count} were acknowledged")
+    numbered.read(address, TOPIC, count)
     print(f"all {count} there")
 
 

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use replog::{Index, Pending, SnapshotSink, SnapshotSource, StateMachine};
+use replog::{Index, SnapshotSink, SnapshotSource, StateMachine};
 use runtime::fs;
 use runtime::sync::Notify;
 
@@ -112,28 +112,12 @@ impl StateMachine for Machine {
     }
 
     fn receive_snapshot(&mut self) -> Box<dyn SnapshotSink> {
-        Box::new(Sink { state: self.state.clone(), file: self.file.clone(), bytes: Vec::new() })
-    }
-}
-
-struct Sink {
-    state: Rc<RefCell<MetaState>>,
-    file: PathBuf,
-    bytes: Vec<u8>,
-}
-
-impl SnapshotSink for Sink {
-    fn write(&mut self, bytes: Bytes) -> Pending<'_, ()> {
-        self.bytes.extend_from_slice(&bytes);
-        Box::pin(async { Ok(()) })
-    }
-
-    fn install(self: Box<Self>, index: Index) -> Pending<'static, ()> {
-        Box::pin(async move {
+        let (state, file) = (self.state.clone(), self.file.clone());
+        replog::gather(move |index, bytes| async move {
             let invalid = |why| std::io::Error::new(std::io::ErrorKind::InvalidData, why);
-            let (_, map) = Map::from_file(&self.bytes).map_err(invalid)?;
-            fs::write_atomic(&self.file, map.to_file(index)).await?;
-            self.state.borrow_mut().replace(index, map);
+            let (_, map) = Map::from_file(&bytes).map_err(invalid)?;
+            fs::write_atomic(&file, map.to_file(index)).await?;
+            state.borrow_mut().replace(index, map);
             Ok(())
         })
     }

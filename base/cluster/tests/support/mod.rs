@@ -84,27 +84,11 @@ impl StateMachine for Machine {
     }
 
     fn receive_snapshot(&mut self) -> Box<dyn SnapshotSink> {
-        Box::new(Sink { file: self.file.clone(), values: self.values.clone(), bytes: Vec::new() })
-    }
-}
-
-struct Sink {
-    file: PathBuf,
-    values: Rc<RefCell<Values>>,
-    bytes: Vec<u8>,
-}
-
-impl SnapshotSink for Sink {
-    fn write(&mut self, bytes: Bytes) -> Pending<'_, ()> {
-        self.bytes.extend_from_slice(&bytes);
-        Box::pin(async { Ok(()) })
-    }
-
-    fn install(self: Box<Self>, index: Index) -> Pending<'static, ()> {
-        Box::pin(async move {
-            let (_, values) = decode(&self.bytes);
-            runtime::fs::write_atomic(&self.file, encode(index, &values)).await?;
-            *self.values.borrow_mut() = values;
+        let (file, kept) = (self.file.clone(), self.values.clone());
+        replog::gather(move |index, bytes| async move {
+            let (_, values) = decode(&bytes);
+            runtime::fs::write_atomic(&file, encode(index, &values)).await?;
+            *kept.borrow_mut() = values;
             Ok(())
         })
     }

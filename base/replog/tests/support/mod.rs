@@ -1,10 +1,13 @@
-//! What the tests share: folders, backends, mounts.
+//! What the tests share: folders, backends, mounts, a state machine.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::rc::Rc;
+use std::time::Duration;
 
-use replog::{Options, limits};
+use bytes::Bytes;
+use replog::{GroupId, Index, Options, Replicas, SnapshotSink, SnapshotSource, StateMachine, limits};
 use runtime::Backend;
 
 /// The smallest segments, so that they roll soon.
@@ -81,4 +84,45 @@ impl Drop for Mount {
         let unmounted = Command::new("umount").arg("--lazy").arg(&self.path).status();
         assert!(unmounted.is_ok_and(|status| status.success()), "{} stays mounted", self.path.display());
     }
+}
+
+/// A state machine that keeps nothing and tells what it is given.
+pub(crate) struct Telling<F> {
+    /// What it says it has.
+    pub(crate) durable: Index,
+    pub(crate) tell: F,
+}
+
+impl<F: FnMut(Index, &Bytes) + 'static> StateMachine for Telling<F> {
+    fn durable(&self) -> Index {
+        self.durable
+    }
+
+    fn apply(&mut self, index: Index, entry: &Bytes) {
+        (self.tell)(index, entry);
+    }
+
+    fn snapshot(&mut self) -> Rc<dyn SnapshotSource> {
+        Rc::new(Bytes::new())
+    }
+
+    fn receive_snapshot(&mut self) -> Box<dyn SnapshotSink> {
+        replog::gather(|_, _| async { Ok(()) })
+    }
+}
+
+/// One that has nothing durable.
+pub(crate) fn telling(tell: impl FnMut(Index, &Bytes) + 'static) -> Box<dyn StateMachine> {
+    Box::new(Telling { durable: Index(0), tell })
+}
+
+/// Waits until the node leads the group.
+pub(crate) async fn leads(replicas: &Replicas, group: GroupId) {
+    let wait = async {
+        while !replicas.role(group).leads {
+            runtime::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    runtime::time::timeout(Duration::from_secs(10), wait).await.expect("it leads");
+    replicas.read(group).await.expect("it leads");
 }

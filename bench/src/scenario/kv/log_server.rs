@@ -11,7 +11,7 @@ use crate::load::resp;
 use crate::peers::Found;
 use crate::settings::Settings;
 use clap::Args;
-use replog::{GroupId, Index, Members, NodeCore, NodeId, NodeOptions, Options, Pending, Proposal};
+use replog::{GroupId, Index, Members, NodeCore, NodeId, NodeOptions, Options, Proposal};
 use replog::{Replicas, SnapshotSink, SnapshotSource, StateMachine};
 use runtime::net::{Address, BoundListener, ListenOptions, Stream};
 use std::cell::Cell;
@@ -278,17 +278,10 @@ impl StateMachine for Applied {
     }
 
     fn receive_snapshot(&mut self) -> Box<dyn SnapshotSink> {
-        Box::new(Applied(self.0.clone()))
-    }
-}
-
-impl SnapshotSink for Applied {
-    fn write(&mut self, _: bytes::Bytes) -> Pending<'_, ()> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn install(self: Box<Self>, index: Index) -> Pending<'static, ()> {
-        self.0.set(index);
-        Box::pin(async { Ok(()) })
+        let applied = self.0.clone();
+        replog::gather(move |index, _| async move {
+            applied.set(index);
+            Ok(())
+        })
     }
 }

@@ -164,40 +164,22 @@ impl StateMachine for Machine {
 
     fn receive_snapshot(&mut self) -> Box<dyn SnapshotSink> {
         let (file, state, shared) = (self.file.clone(), self.state.clone(), self.shared.clone());
-        Box::new(Sink { file, state, shared, bytes: Vec::new() })
-    }
-}
-
-struct Sink {
-    file: PathBuf,
-    state: Rc<RefCell<Registers>>,
-    shared: Shared,
-    bytes: Vec<u8>,
-}
-
-impl SnapshotSink for Sink {
-    fn write(&mut self, bytes: Bytes) -> Pending<'_, ()> {
-        self.bytes.extend_from_slice(&bytes);
-        Box::pin(async { Ok(()) })
-    }
-
-    fn install(self: Box<Self>, index: Index) -> Pending<'static, ()> {
-        Box::pin(async move {
-            let Some(mut state) = Registers::decode(&self.bytes) else {
-                self.shared.borrow_mut().fail("a snapshot came that nobody has sent".to_owned());
+        replog::gather(move |index, bytes| async move {
+            let Some(mut taken) = Registers::decode(&bytes) else {
+                shared.borrow_mut().fail("a snapshot came that nobody has sent".to_owned());
                 return Ok(());
             };
-            state.applied = index.0; // entries of the log's own may lie between
+            taken.applied = index.0; // entries of the log's own may lie between
             loop {
-                match fs::write_atomic(&self.file, state.encode()).await {
+                match fs::write_atomic(&file, taken.encode()).await {
                     Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                         time::sleep(SPACE_RETRY).await;
                     }
                     other => break other?,
                 }
             }
-            *self.state.borrow_mut() = state;
-            self.shared.borrow_mut().did("snapshot taken over");
+            *state.borrow_mut() = taken;
+            shared.borrow_mut().did("snapshot taken over");
             Ok(())
         })
     }

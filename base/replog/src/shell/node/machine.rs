@@ -78,3 +78,31 @@ impl SnapshotSource for Bytes {
         Box::pin(async move { Ok(piece) })
     }
 }
+
+/// Room for a snapshot that is small enough to be kept in memory: `install` is given it whole, and resolves as
+/// [`SnapshotSink::install`] does.
+pub fn gather<I: Future<Output = io::Result<()>> + 'static>(
+    install: impl FnOnce(Index, Vec<u8>) -> I + 'static,
+) -> Box<dyn SnapshotSink> {
+    Box::new(Gathering { bytes: Vec::new(), install })
+}
+
+struct Gathering<F> {
+    bytes: Vec<u8>,
+    install: F,
+}
+
+impl<F, I> SnapshotSink for Gathering<F>
+where
+    F: FnOnce(Index, Vec<u8>) -> I + 'static,
+    I: Future<Output = io::Result<()>> + 'static,
+{
+    fn write(&mut self, bytes: Bytes) -> Pending<'_, ()> {
+        self.bytes.extend_from_slice(&bytes);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn install(self: Box<Self>, index: Index) -> Pending<'static, ()> {
+        Box::pin((self.install)(index, self.bytes))
+    }
+}

@@ -40,7 +40,7 @@ use self::accept::{Door, Inbound, Routes};
 use self::figures::Counters;
 pub use self::figures::{Figures, Latency, PeerFigures};
 pub use self::link::Mutual;
-pub use self::machine::{Pending, Role, SnapshotSink, SnapshotSource, StateMachine};
+pub use self::machine::{Pending, Role, SnapshotSink, SnapshotSource, StateMachine, gather};
 pub use self::options::{NodeCore, NodeOptions};
 use self::peer::Peer;
 pub use self::questions::{Answer, Question, ask};
