@@ -568,7 +568,6 @@ fn a_damaged_log_is_repaired_from_the_others() {
 }
 
 #[test]
-#[ignore = "open: it never catches up, since who joins has no voice until it is filled (docs/TESTING.md, open findings)"]
 fn a_log_that_is_damaged_from_its_beginning_is_repaired_by_a_snapshot() {
     assert_eq!(comes_back_damaged(|_| 0), 1);
 }

@@ -3,7 +3,7 @@
 use super::books::Shared;
 use bytes::Bytes;
 use histories::{Answer, Call, INITIAL};
-use replog::{GroupId, Index, Pending, Role, SnapshotSink, SnapshotSource, StateMachine};
+use replog::{GroupId, Index, Role, SnapshotSink, SnapshotSource, StateMachine};
 use runtime::{fs, time};
 use std::cell::RefCell;
 use std::collections::BTreeMap;

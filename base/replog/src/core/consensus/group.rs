@@ -332,10 +332,6 @@ impl Group {
         let term = self.raw.raft.term;
         let kind = message.kind();
         let raft = &mut message.raft;
-        if kind == MessageType::MsgHeartbeat && self.voiceless && self.last() == Index(0) && raft.commit > 0 {
-            // It is for one that was here before and is lost: it is to be taken out, and we to be a new member.
-            return;
-        }
         match kind {
             MessageType::MsgHeartbeat if raft.term >= term && raft.context.len() >= HEARTBEAT_BYTES => {
                 self.leader_has = Some((Index(crate::core::format::get_u64(&raft.context, 8)), now));
