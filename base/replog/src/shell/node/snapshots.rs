@@ -54,7 +54,8 @@ pub(super) struct Arriving {
 /// Has the group's state machine make a snapshot.
 pub(super) fn make(shared: &Shared, group: GroupId, at_least: Index) {
     let (machine, applied) = match shared.groups.borrow().get(&group) {
-        Some(group) if group.applied >= at_least => (group.machine.clone(), group.applied),
+        // A machine that has more than is applied, as after a restart, would give more than the snapshot's index says.
+        Some(group) if group.applied >= at_least.max(group.had) => (group.machine.clone(), group.applied),
         // It is asked for again.
         _ => return,
     };
