@@ -36,6 +36,8 @@ pub(super) struct Books {
     pub(super) wishes: BTreeMap<GroupId, Wish>,
     /// Nodes that found their log damaged.
     pub(super) refused: BTreeMap<u64, String>,
+    /// And those of them whose log does not tell who a group's other members are, so that it can't ask them.
+    pub(super) untold: BTreeSet<u64>,
     /// Nodes whose disk did not let them open their log.
     pub(super) not_opened: BTreeSet<u64>,
     /// Misfortunes and changes that came about, by name.

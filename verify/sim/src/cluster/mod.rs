@@ -12,8 +12,8 @@
 //! - what the clients were told is linearizable, key by key, for which the log is no witness.
 //!
 //! Damage that a disk tells nobody of is at one node of a run at most, where it can't cost anything: bits that flip at rest
-//! at one voter of three or more (it is repaired from the others, unless both copies of its votes are hit), or writes that are
-//! lost and misdirected at a learner. That node alone may refuse its log.
+//! at one voter of three or more (it is repaired from the others, unless both copies of its votes are hit, or the only word
+//! of who they are), or writes that are lost and misdirected at a learner. That node alone may refuse its log.
 //!
 //! The map: [`books`] is what is known of all nodes and clients, [`registers`] the state machine, [`node`] the program of a
 //! node and its clients, [`nemesis`] makes things go wrong and mends them, [`elections`] are misfortunes with a plan.

@@ -140,7 +140,8 @@ impl<'a> Nemesis<'a> {
         for (number, why) in &books.refused {
             let damage = self.world.damage(self.of(*number));
             let both = damage.iter().any(|damage| damage.path.ends_with("VOTES"));
-            if damage.is_empty() || self.plan.lying != Some(*number) && !both {
+            let may_refuse = both || books.untold.contains(number) || self.plan.lying == Some(*number);
+            if damage.is_empty() || !may_refuse {
                 return Err(format!("node {number} refuses its log, which could be repaired: {why}"));
             }
         }

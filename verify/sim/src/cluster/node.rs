@@ -40,6 +40,9 @@ pub(super) async fn process(shared: Shared, node: u64, plan: Rc<Plan>) {
             shared.borrow_mut().not_opened.insert(node);
         }
         Err(error) if plan.may_be_damaged(node) => {
+            if replog::inspect(LOG, |_| {}).await.is_ok_and(|log| !tells_members(&log)) {
+                shared.borrow_mut().untold.insert(node);
+            }
             shared.borrow_mut().refused.insert(node, error.to_string());
             // An operator has to see to it.
             return std::future::pending().await;
@@ -48,6 +51,11 @@ pub(super) async fn process(shared: Shared, node: u64, plan: Rc<Plan>) {
         Ok(()) => {}
     }
     runtime::exit_process(EXIT_CODE);
+}
+
+/// Whether the log, as far as it can be read, says of each group who its members are.
+fn tells_members(log: &replog::Inspection) -> bool {
+    groups().all(|group| log.groups.get(&group).is_some_and(|known| known.members != Members::default()))
 }
 
 fn io(source: std::io::Error) -> Error {
