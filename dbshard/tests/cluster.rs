@@ -218,18 +218,22 @@ impl Routed {
     }
 }
 
+/// What a node says of a key when it may answer by itself. `None`: it has cut the connection, as it does when it has just
+/// lost the leadership.
+fn replica_says(cluster: &Cluster, id: u64, shard: usize, key: &str) -> Option<String> {
+    let mut client = Client::connect(cluster.address(id, shard));
+    client.send(format!("READONLY\r\nGET {key}\r\n").as_bytes());
+    assert_eq!(show(&client.next()?), "OK");
+    client.next().map(|said| show(&said))
+}
+
 /// Waits until a node's replica of the key's shard answers reads by itself, with this value.
 fn wait_for_replica(cluster: &Cluster, id: u64, key: &str, value: &str) {
     let slots = (0..SHARDS).map(|shard| dbshard::core::topology::slots_of(shard, SHARDS));
     let slot = wire::resp::slot::of(key.as_bytes());
     let shard = slots.enumerate().find(|(_, slots)| slots.contains(&slot)).expect("every slot").0;
     eventually("the value at the replica", || {
-        let mut client = Client::connect(cluster.address(id, shard));
-        assert_eq!(client.line("READONLY"), "OK");
-        client.send(format!("GET {key}\r\n").as_bytes());
-        // It may be cut off, where the replica has just lost the leadership.
-        let said = client.next().map(|said| show(&said));
-        (said.as_deref() == Some(value)).then_some(())
+        (replica_says(cluster, id, shard, key)? == value).then_some(())
     });
 }
 
@@ -308,9 +312,7 @@ fn without_a_majority_nothing_is_answered_and_replicas_say_when_they_are_stale()
         })
         .expect("every slot");
     eventually("its word that it is stale", || {
-        let mut left = Client::connect(cluster.address(3, shard));
-        assert_eq!(left.line("READONLY"), "OK");
-        let said = left.line("GET key");
+        let said = replica_says(&cluster, 3, shard, "key")?;
         (said.starts_with("CLUSTERDOWN") || said.starts_with("MOVED")).then_some(())
     });
     // Whoever led may have taken the write before it knew; it never says OK.

@@ -91,9 +91,12 @@ pub(crate) fn call(address: SocketAddr, arguments: &[&str]) -> Result<Value, Err
                 Ok(None) => {}
                 Err(error) => return Err(std::io::Error::other(error)),
             }
-            match stream.read(&mut piece)? {
-                0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-                bytes => answer.extend_from_slice(&piece[..bytes]),
+            match stream.read(&mut piece) {
+                Ok(0) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+                Ok(bytes) => answer.extend_from_slice(&piece[..bytes]),
+                // By work of this thread's ring that is done just now.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
     };
