@@ -3,13 +3,14 @@
 //!
 //! What always holds: one profile (release), one target folder and one build ([`programs`]) for all but what is built
 //! differently ([`sim`], fuzz targets); no suite runs for ever: what hangs is killed and named ([`watch`]); all that can run
-//! is run, and what failed is said at the end.
+//! is run, and what failed is said at the end. Tests wait most of their time: what is built differently is built beside
+//! them, at the lowest priority.
 
 use crate::install;
 use crate::programs::{self, Test};
 use crate::run::output;
 use crate::sim;
-use crate::watch::watch;
+use crate::watch::{watch, watch_beside};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -44,7 +45,7 @@ enum Suite {
     Fuzz,
 }
 
-/// Tests of processes that are built with them, on their own as they fill both cores.
+/// Tests of processes that are built with them. Their ports are apart: site offsets from 1000 on, from 10,000 on.
 const REAL_PROCESSES: [&str; 2] = ["verify/e2e/", "bench/tests/"];
 
 /// A test program that has not ended after this long hangs. The slowest takes a third of it on two busy cores.
@@ -71,10 +72,18 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<(), String> {
     }
     let mut outcomes = Outcomes::default();
     let all_of_them = arguments.only.is_empty();
-    let mut programs = None;
+    let (cargo, target) = (cargo(), target_folder(root)?);
+    let (mut programs, mut python) = (None, None);
     if chosen.contains(&Suite::Unit) || chosen.contains(&Suite::E2e) {
         let begun = now();
-        programs = Some(programs::build(root, &cargo())?);
+        std::thread::scope(|scope| {
+            // It waits for the network while the compiler has the cores.
+            let install =
+                chosen.contains(&Suite::E2e).then(|| scope.spawn(|| install::python(root, &target)));
+            programs = Some(programs::build(root, &cargo)?);
+            python = install.map(|thread| thread.join().expect("it does not panic")).transpose()?;
+            Ok::<(), String>(())
+        })?;
         outcomes.add("the build", begun, Ok(()));
     }
     let (mut e2e, mut unit) = (Vec::new(), Vec::new());
@@ -83,23 +92,15 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<(), String> {
         let real = REAL_PROCESSES.iter().any(|folder| test.name.starts_with(folder));
         if real { e2e.push(test) } else { unit.push(test) }
     }
-    if chosen.contains(&Suite::Unit) {
-        run_unit(root, &unit, all_of_them, &mut outcomes);
-    }
-    let (cargo, target) = (cargo(), target_folder(root)?);
     let simulator =
         sim::Suite { root, cargo: &cargo, target: &target, fresh_seconds: arguments.fresh_seconds };
     let simulates = chosen.contains(&Suite::Sim) && all_of_them;
     let fuzzes = chosen.contains(&Suite::Fuzz) && all_of_them;
-    if simulates {
-        sim::PARTS.iter().for_each(|part| run_part(&simulator, part, &mut outcomes));
-    }
     std::thread::scope(|scope| {
-        // Beside tests that wait most of the time, at the lowest priority.
         let beside = scope.spawn(|| {
             let mut outcomes = Outcomes::default();
-            if simulates && arguments.fresh_seconds > 0 {
-                run_part(&simulator, &sim::FRESH, &mut outcomes);
+            if simulates {
+                sim::parts(&simulator).into_iter().for_each(|part| run_part(&simulator, part, &mut outcomes));
             }
             if fuzzes {
                 let begun = now();
@@ -107,15 +108,14 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<(), String> {
             }
             outcomes
         });
-        let real = match &programs {
-            Some(programs) if chosen.contains(&Suite::E2e) => {
-                run_e2e(root, &e2e, &programs.folder, &mut outcomes)
-            }
-            _ => Ok(()),
-        };
+        if chosen.contains(&Suite::Unit) {
+            run_unit(root, &unit, all_of_them, &mut outcomes);
+        }
+        if let (Some(programs), Some(python)) = (&programs, &python) {
+            run_e2e(&e2e, &programs.folder, python, &mut outcomes);
+        }
         outcomes.join(beside.join().expect("it does not panic"));
-        real
-    })?;
+    });
     if fuzzes {
         let begun = now();
         outcomes.add("the fuzz targets", begun, fuzz(root, arguments.fuzz_seconds, TEST_SEED, &[]));
@@ -194,26 +194,32 @@ fn run_unit(root: &Path, tests: &[&Test], with_documentation: bool, outcomes: &m
     }
 }
 
-fn run_part(suite: &sim::Suite<'_>, (name, part): &sim::Part, outcomes: &mut Outcomes) {
-    println!("xtask: {name}");
+fn run_part(suite: &sim::Suite<'_>, (name, part): sim::Part, outcomes: &mut Outcomes) {
     let begun = now();
     outcomes.add(name, begun, part(suite));
 }
 
-/// The suite of real processes is told where they are, and the Python with the clients.
-fn run_e2e(root: &Path, tests: &[&Test], programs: &Path, outcomes: &mut Outcomes) -> Result<(), String> {
-    let python = install::python(root, &target_folder(root)?)?;
-    for test in tests {
-        println!("xtask: {}", test.name);
-        let mut command = Command::new(&test.path);
-        // One test at a time: each is a whole site or a load on two cores.
-        command.arg("--test-threads=1").current_dir(&test.folder);
-        command.env("MILLRACE_PROGRAMS", programs).env("MILLRACE_PYTHON", &python);
-        command.env("MILLRACE_BENCH_OURS", programs.join("millrace"));
-        let begun = now();
-        outcomes.add(&test.name, begun, watch(&test.name, &mut command, E2E_LIMIT));
-    }
-    Ok(())
+/// The suite of real processes is told where they are, and the Python with the clients. Those of [`REAL_PROCESSES`] that
+/// are in different folders run side by side.
+fn run_e2e(tests: &[&Test], programs: &Path, python: &Path, outcomes: &mut Outcomes) {
+    let run = |folder: &str| {
+        let mut outcomes = Outcomes::default();
+        for test in tests.iter().filter(|test| test.name.starts_with(folder)) {
+            let mut command = Command::new(&test.path);
+            // One test at a time: each is a whole site or a load on two cores.
+            command.arg("--test-threads=1").current_dir(&test.folder);
+            command.env("MILLRACE_PROGRAMS", programs).env("MILLRACE_PYTHON", python);
+            command.env("MILLRACE_BENCH_OURS", programs.join("millrace"));
+            let begun = now();
+            outcomes.add(&test.name, begun, watch_beside(&test.name, &mut command, E2E_LIMIT));
+        }
+        outcomes
+    };
+    std::thread::scope(|scope| {
+        for folder in REAL_PROCESSES.map(|folder| scope.spawn(|| run(folder))) {
+            outcomes.join(folder.join().expect("it does not panic"));
+        }
+    });
 }
 
 /// The fuzz seed of `test`: what it finds depends on the change, not on the day. `fuzz` hunts with a new one each time.
@@ -235,6 +241,5 @@ fn build_fuzz(root: &Path) -> Result<(), String> {
     let mut command = Command::new("nice");
     command.args(["-n", "19", "bash", FUZZ, "--build"]);
     command.current_dir(root).env("CARGO_TARGET_DIR", target_folder(root)?);
-    println!("xtask: {FUZZ} --build");
-    watch("the fuzz targets' build", &mut command, FUZZ_BUILD_LIMIT)
+    watch_beside("the fuzz targets' build", &mut command, FUZZ_BUILD_LIMIT)
 }

@@ -15,29 +15,75 @@ const INTERVAL: Duration = Duration::from_millis(20);
 /// After the program's end this long is waited for the last of its output: a process that it left may hold the pipe.
 const OUTPUT_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Runs `command` and passes its output on.
+/// So much of the output of a program beside others is kept; the rest is not shown.
+const HELD_BYTES_MAX: usize = 16 << 20;
+
+/// Runs `command` and passes its output on as it comes.
 ///
 /// # Errors
 /// One line, when it fails, can't be started, or has not ended within `limit`.
 pub(crate) fn watch(name: &str, command: &mut Command, limit: Duration) -> Result<(), String> {
-    let begun = Instant::now();
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
     let mut child = child.map_err(|error| format!("{name} cannot be run: {error}"))?;
     let stdout = child.stdout.take().expect("piped");
+    until_it_ends(name, &mut child, limit, stdout, |bytes| {
+        // A closed stdout is no reason to stop the tests.
+        let _ = std::io::stdout().write_all(bytes).and_then(|()| std::io::stdout().flush());
+    })
+}
+
+/// As [`watch`], while others run: all that it says is shown when it has ended, in one piece below its name.
+///
+/// # Errors
+/// As [`watch`].
+pub(crate) fn watch_beside(name: &str, command: &mut Command, limit: Duration) -> Result<(), String> {
+    let (output, input) = std::io::pipe().map_err(|error| format!("no pipe for {name}: {error}"))?;
+    let second = input.try_clone().map_err(|error| format!("no pipe for {name}: {error}"))?;
+    let child = command.stdin(Stdio::null()).stdout(input).stderr(second).spawn();
+    // The command's own ends: its output is over when the program has ended.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = child.map_err(|error| format!("{name} cannot be run: {error}"))?;
+    let held = Arc::new(Mutex::new(Vec::new()));
+    let holding = held.clone();
+    let outcome = until_it_ends(name, &mut child, limit, output, move |bytes| {
+        let mut held = holding.lock().expect("holding does not panic");
+        let room = HELD_BYTES_MAX - held.len();
+        held.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    });
+    let held = held.lock().expect("holding does not panic");
+    println!("xtask: {name}\n{}", String::from_utf8_lossy(&held).trim_end());
+    outcome
+}
+
+/// Waits for the child, `limit` at most, while all that it says goes to `show`.
+fn until_it_ends(
+    name: &str,
+    child: &mut Child,
+    limit: Duration,
+    said: impl Read + Send + 'static,
+    show: impl FnMut(&[u8]) + Send + 'static,
+) -> Result<(), String> {
+    let begun = Instant::now();
     let tests = Arc::new(Mutex::new(Tests::default()));
     let reading = tests.clone();
-    let output = std::thread::spawn(move || pass_on(stdout, &reading));
-    let Some(status) = wait(&mut child, begun + limit) else {
-        let running = tests.lock().expect("reading does not panic").running();
+    let output = std::thread::spawn(move || pass_on(said, &reading, show));
+    let status = wait(child, begun + limit);
+    if status.is_none() {
         kill_all(child.id());
         let _ = child.wait();
-        return Err(format!("{name} hung: killed after {} s; {running}", limit.as_secs()));
-    };
+    }
     let until = Instant::now() + OUTPUT_PATIENCE;
     while !output.is_finished() && Instant::now() < until {
         std::thread::sleep(INTERVAL);
     }
-    if status.success() { Ok(()) } else { Err(format!("{name} failed ({status})")) }
+    match status {
+        Some(status) if status.success() => Ok(()),
+        Some(status) => Err(format!("{name} failed ({status})")),
+        None => {
+            let running = tests.lock().expect("reading does not panic").running();
+            Err(format!("{name} hung: killed after {} s; {running}", limit.as_secs()))
+        }
+    }
 }
 
 fn wait(child: &mut Child, until: Instant) -> Option<ExitStatus> {
@@ -50,11 +96,10 @@ fn wait(child: &mut Child, until: Instant) -> Option<ExitStatus> {
     }
 }
 
-fn pass_on(mut from: impl Read, tests: &Mutex<Tests>) {
+fn pass_on(mut from: impl Read, tests: &Mutex<Tests>, mut show: impl FnMut(&[u8])) {
     let mut bytes = [0; 8192];
     while let Ok(count @ 1..) = from.read(&mut bytes) {
-        // A closed stdout is no reason to stop the tests.
-        let _ = std::io::stdout().write_all(&bytes[..count]).and_then(|()| std::io::stdout().flush());
+        show(&bytes[..count]);
         tests.lock().expect("reading does not panic").take(&bytes[..count]);
     }
 }
@@ -164,6 +209,19 @@ mod tests {
             assert!(Instant::now() < until, "the child lives: {}", state());
             std::thread::sleep(INTERVAL);
         }
+    }
+
+    #[test]
+    fn what_runs_beside_others_is_told_apart_and_named_too() {
+        let script = |script: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]);
+            watch_beside("sh", &mut command, Duration::from_millis(500))
+        };
+        assert_eq!(script("echo out; echo err >&2"), Ok(()));
+        assert_eq!(script("exit 3").unwrap_err(), "sh failed (exit status: 3)");
+        let hung = script("printf 'test one ... ok\ntest two ... '; exec sleep 1000");
+        assert_eq!(hung.unwrap_err(), "sh hung: killed after 0 s; still running: two");
     }
 
     #[test]
