@@ -63,9 +63,14 @@ fn acknowledged(output: &str) -> usize {
     count.parse().expect("a number")
 }
 
+/// Both at the same time: most of each test is waiting, for a disk or until something has happened.
+fn for_each_store(test: impl Fn(&Store) + Sync) {
+    std::thread::scope(|scope| STORES.iter().for_each(|store| drop(scope.spawn(|| test(store)))));
+}
+
 #[test]
 fn ten_thousand_acknowledged_writes_survive_kill_9() {
-    for store in STORES {
+    for_each_store(|store| {
         let folder = tempfile::tempdir().unwrap();
         let (mut daemon, target) = store.start(folder.path());
         let output = python(store.script, &["write", &target, "10000"]);
@@ -81,12 +86,12 @@ fn ten_thousand_acknowledged_writes_survive_kill_9() {
         daemon.start_again();
         store.check(&target, count);
         assert!(daemon.process.stop().success(), "a clean stop after all that");
-    }
+    });
 }
 
 #[test]
 fn every_acknowledged_write_survives_power_loss() {
-    for store in STORES {
+    for_each_store(|store| {
         let disk = Forgetful::mount();
         let data = disk.path().join("data");
         let (mut daemon, target) = store.start(&data);
@@ -108,14 +113,14 @@ fn every_acknowledged_write_survives_power_loss() {
             daemon.start_again();
             store.check(&target, count);
         }
-    }
+    });
 }
 
 /// What a start after kill -9 reads back may be in the kernel's memory only: the log must not let go of it before it is
 /// synced.
 #[test]
 fn writes_read_back_after_kill_9_survive_power_loss() {
-    for store in STORES {
+    for_each_store(|store| {
         let disk = Forgetful::mount();
         let (mut daemon, target) = store.start(&disk.path().join("data"));
         python(store.script, &["write", &target, "10000"]);
@@ -130,13 +135,13 @@ fn writes_read_back_after_kill_9_survive_power_loss() {
         disk.lose_power(1);
         daemon.start_again();
         store.check(&target, 10_000);
-    }
+    });
 }
 
 /// The tests above would notice: with the syncs taken out, acknowledged writes are lost.
 #[test]
 fn without_syncs_power_loss_loses_writes() {
-    for store in STORES {
+    for_each_store(|store| {
         let disk = Forgetful::mount();
         let data = disk.path().join("data");
         let (mut daemon, target) = store.start(&data);
@@ -155,12 +160,12 @@ fn without_syncs_power_loss_loses_writes() {
             "{} kept {count} writes without a sync: the file system forgets nothing",
             store.name
         );
-    }
+    });
 }
 
 #[test]
 fn a_failed_sync_ends_the_daemon_and_is_never_acknowledged() {
-    for store in STORES {
+    for_each_store(|store| {
         let disk = Forgetful::mount();
         let (mut daemon, target) = store.start(&disk.path().join("data"));
         let before = store.write_until(&mut daemon, &target, |daemon| {
@@ -171,7 +176,7 @@ fn a_failed_sync_ends_the_daemon_and_is_never_acknowledged() {
         assert!(before > 0);
         let output = daemon.process.output();
         assert!(output.contains("a write to the log failed: stopping"), "{output}");
-    }
+    });
 }
 
 /// `up` does not start again what must not go on.
@@ -189,7 +194,7 @@ fn a_failed_sync_ends_the_whole_site_with_a_line_that_says_so() {
 
 #[test]
 fn a_corrupt_log_is_refused_by_name_and_place() {
-    for store in STORES {
+    for_each_store(|store| {
         let folder = tempfile::tempdir().unwrap();
         let (mut daemon, target) = store.start(folder.path());
         python(store.script, &["write", &target, "2000"]);
@@ -214,7 +219,7 @@ fn a_corrupt_log_is_refused_by_name_and_place() {
         daemon.start_again_with(&["--accept-loss"]);
         store.check(&target, 500);
         assert!(daemon.process.stop().success());
-    }
+    });
 }
 
 /// The largest file of the write-ahead log that holds something.
