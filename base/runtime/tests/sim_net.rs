@@ -161,6 +161,30 @@ fn a_killed_peer_is_heard_of_and_one_without_power_is_not() {
 }
 
 #[test]
+fn what_arrives_of_a_sender_that_lost_power_has_no_gap() {
+    // Whichever of its last packets wait for a way when the power goes, and whichever are under way.
+    let mut arrived = 0;
+    for seed in 0..40 {
+        let net =
+            NetFaults { slow_packet: 3, slow_packet_max: Duration::from_secs(2), ..NetFaults::default() };
+        let mut world = World::new(seed, Faults { net, ..Faults::none() });
+        let (receiver, sender, seen) = counting(&mut world);
+        world.run_for(Duration::from_secs(3));
+        world.partition(sender, receiver);
+        world.run_for(Duration::from_millis(world.random_below(500)));
+        world.crash(sender, Crash::PowerLoss);
+        world.heal(sender, receiver);
+        if world.random_below(2) == 0 {
+            world.restart(sender);
+        }
+        // The receiver asserts that there is no gap.
+        world.run_for(Duration::from_secs(10));
+        arrived += seen.numbers.get();
+    }
+    assert!(arrived > 2000, "{arrived}");
+}
+
+#[test]
 fn resets_and_black_holes_happen_and_delays_delay() {
     let faults = |net| Faults { net, ..Faults::none() };
     let mut world = World::new(1, faults(NetFaults { reset: 100, ..NetFaults::default() }));

@@ -1,7 +1,8 @@
 //! The simulated network: sockets, TCP-like streams between nodes, datagrams.
 //!
 //! What always holds:
-//! - What arrives on a stream is a prefix of what was sent, in order. Between streams there is no order.
+//! - What arrives on a stream is a prefix of what was sent, in order, also when its sender loses power and comes back.
+//!   Between streams there is no order.
 //! - A packet between machines that can't reach each other waits, as TCP sends again and again, and arrives after the
 //!   heal; after [`GIVE_UP_NS`] its sender gets `TimedOut`.
 //! - A process that ends has its connections closed by its machine; a machine without power says nothing, and answers with
@@ -143,6 +144,8 @@ pub(in crate::sim) struct Net {
     held: BTreeMap<Way, Held>,
     /// Ways on which nothing passes any more.
     silent: BTreeSet<Way>,
+    /// Ways on which something was lost with its sender's power: nothing of that connection passes behind it.
+    severed: BTreeSet<Way>,
     /// Cuts, by direction.
     cut: BTreeSet<(NodeId, NodeId)>,
     /// Added to the latency, by direction.
@@ -151,11 +154,16 @@ pub(in crate::sim) struct Net {
 }
 
 impl Kernel {
-    /// Whether packets get from one machine to another.
+    /// Whether packets get from one machine to another. What one without power has sent before is on the wire.
     fn reaches(&self, net: &Net, from: NodeId, to: NodeId) -> bool {
-        let up =
-            |node: NodeId| !matches!(self.nodes.borrow()[node].state, NodeState::Off | NodeState::Suspended);
-        from == to || (!net.cut.contains(&(from, to)) && up(from) && up(to))
+        let state = |node: NodeId| self.nodes.borrow()[node].state;
+        let up = state(from) != NodeState::Suspended
+            && !matches!(state(to), NodeState::Off | NodeState::Suspended);
+        from == to || (!net.cut.contains(&(from, to)) && up)
+    }
+
+    fn has_power(&self, node: NodeId) -> bool {
+        self.nodes.borrow()[node].state != NodeState::Off
     }
 
     fn latency(&self, net: &Net, from: NodeId, to: NodeId) -> u64 {
@@ -272,7 +280,9 @@ impl Kernel {
         }
         if power_loss {
             // What it was still sending is gone with it.
+            let gone: Vec<Way> = net.held.keys().filter(|way| way.from_node == node).copied().collect();
             net.held.retain(|way, _| way.from_node != node);
+            net.severed.extend(gone);
         }
     }
 }

@@ -364,12 +364,21 @@ impl Kernel {
 
     pub(super) fn arrive(&self, way: Way, packet: Packet) {
         let mut net = self.net.borrow_mut();
+        // A reset is of the machine itself, once it is back.
+        if net.severed.contains(&way) && !matches!(packet, Packet::Reset) {
+            return;
+        }
         if let Some(held) = net.held.get_mut(&way) {
             held.packets.push_back(packet);
             return;
         }
         let begun = !matches!(net.sockets.get(&way.to).map(|to| &to.state), Some(State::Connecting(_)));
         if !begun || !self.reaches(&net, way.from_node, way.to_node) || net.silent.contains(&way) {
+            if begun && !self.has_power(way.from_node) {
+                // Nobody will send it again.
+                net.severed.insert(way);
+                return;
+            }
             if begun {
                 self.count("packet held", way.to_node as u64);
             }
