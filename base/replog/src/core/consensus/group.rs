@@ -248,9 +248,10 @@ impl Group {
             Some(auto_leave) => changer.enter_joint(auto_leave, &change.changes),
             None => changer.simple(&change.changes),
         };
-        if let Err(error) = tried {
-            return Err(Refused::Senseless(error.to_string()));
-        }
+        let becoming = match tried {
+            Ok((becoming, _)) => Members::from_raft(&becoming.to_conf_state()),
+            Err(error) => return Err(Refused::Senseless(error.to_string())),
+        };
         let mut nodes: Vec<u64> = change.changes.iter().map(|change| change.node_id).collect();
         nodes.sort_unstable();
         let twice = nodes.windows(2).any(|pair| pair[0] == pair[1]);
@@ -261,6 +262,13 @@ impl Group {
         };
         if let Some(node) = changes.iter().find_map(not_ready) {
             return Err(Refused::NotReady(node));
+        }
+        // One that was a voter from the beginning may never have been here: with nothing, it does not vote.
+        let has_begun = |node: NodeId| node == self.settings.node || begun(node.0);
+        if !becoming.has_quorum(has_begun) {
+            let voters = becoming.voters.iter().chain(&becoming.outgoing);
+            let missing = voters.copied().find(|node| !has_begun(*node));
+            return Err(Refused::NotReady(missing.expect("no quorum, so one is missing")));
         }
         if twice || nodes.contains(&0) || self.members().all().len() + changes.len() > limits::MEMBERS_MAX {
             return Err(Refused::Senseless(format!("at most {} members, each once", limits::MEMBERS_MAX)));

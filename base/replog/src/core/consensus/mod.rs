@@ -142,7 +142,8 @@ pub(crate) enum Refused {
     Full,
     /// Another change of members is not finished.
     ChangePending,
-    /// Who is to be a voter has nothing of the group yet, and could not vote: it is to be a learner first.
+    /// Who is to be a voter has nothing of the group yet, and could not vote: it is to be a learner first. Or one that is a
+    /// voter already has nothing, and the others would be too few without it.
     NotReady(NodeId),
     /// It can't be done, whenever.
     Senseless(String),

@@ -340,3 +340,43 @@ fn who_elects_itself_alone_tells_nobody_before_its_term_is_durable() {
     let batch = consensus.take(Duration::ZERO);
     assert!(batch.messages.iter().any(|envelope| envelope.to == NodeId(2)));
 }
+
+#[test]
+fn a_group_is_not_left_to_voters_that_have_nothing_of_it() {
+    for seed in 0..20 {
+        let mut world = World::new(seed, 3);
+        world.faults = false;
+        world.calm = true;
+        // The third was named when the group was founded, and has not been there yet.
+        world.nodes[2].disks.insert(GROUP, Disk::default());
+        world.cut_both_ways(0, 2);
+        world.cut_both_ways(1, 2);
+        let leader = loop {
+            world.step();
+            if let Some(leader) = world.leader() {
+                break leader;
+            }
+        };
+        let leaves = [Change::Learner(world.nodes[1 - leader].id)];
+        for _ in 0..20 * TICK {
+            let consensus = world.nodes[leader].consensus.as_mut().expect("up");
+            assert!(matches!(consensus.change(GROUP, &leaves), Err(Refused::NotReady(_))), "seed {seed}");
+            world.step();
+        }
+        world.cut.clear();
+        world.change(leader, &leaves);
+        let before = world.newest.get(&GROUP).copied().unwrap_or_default();
+        for _ in 0..30 * TICK {
+            world.step();
+            if let Some(leader) = world.leader() {
+                let _ = world.nodes[leader]
+                    .consensus
+                    .as_mut()
+                    .expect("leads")
+                    .propose(GROUP, Bytes::from_static(b"new"));
+            }
+        }
+        let newest = world.newest.get(&GROUP).copied().unwrap_or_default();
+        assert!(newest > before, "seed {seed}: {:?}", world.roles());
+    }
+}
