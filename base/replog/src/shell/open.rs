@@ -182,15 +182,18 @@ fn check(options: &Options) -> Result<(), Error> {
     Ok(())
 }
 
-/// Makes the folder, refuses a foreign one before anything is put into it, and locks it.
+/// Makes the folder, refuses a foreign one before anything is put into it, locks it, and makes durable what is seen in it:
+/// a process that ended between a change of names and its sync has left names that a loss of power takes back, one by one.
 pub(super) async fn lock(folder: &Folder) -> Result<DirLock, Error> {
     let dir = &folder.dir;
     fs::create_dir_all(dir).await.map_err(Error::io("make", dir))?;
     folder.list().await?;
-    fs::lock_dir(dir).await.map_err(|source| match source.kind() {
+    let lock = fs::lock_dir(dir).await.map_err(|source| match source.kind() {
         io::ErrorKind::WouldBlock => Error::Locked { dir: dir.clone() },
         _ => Error::Io { what: "lock", path: dir.clone(), source },
-    })
+    })?;
+    fs::sync_dir(dir).await.map_err(Error::io("sync", dir))?;
+    Ok(lock)
 }
 
 /// Reads and judges all segments. `None`: there are none.

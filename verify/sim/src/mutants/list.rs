@@ -40,6 +40,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
         becomes: "system::rename(&from, &to)?;",
     },
     Mutant {
+        name: "names that are seen at a start are not made durable",
+        scenario: "wal",
+        file: "base/replog/src/shell/open.rs",
+        text: "fs::sync_dir(dir).await.map_err(Error::io(\"sync\", dir))?;",
+        becomes: "",
+    },
+    Mutant {
         name: "a failed write is passed over",
         scenario: "wal",
         file: "base/replog/src/shell/writer.rs",
