@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
     /// Only test programs with this in their path: `verify/e2e/tests/up.rs`, `proxy/`.
     #[arg(long, value_name = "TEXT", default_value = "")]
     only: String,
-    /// Seconds for seeds of the simulator that were never tried; none by default while findings are open (docs/TESTING.md).
+    /// Seconds for seeds of the simulator that were never tried; none by default until a long hunt has found nothing.
     #[arg(long, default_value_t = 0)]
     fresh_seconds: u32,
     /// Seconds for each fuzz target.
