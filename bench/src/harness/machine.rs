@@ -28,8 +28,16 @@ impl Machine {
         };
         let memory = read("/proc/meminfo");
         let memory_kib = memory.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
-        let changes =
-            if git(&["status", "--porcelain", "--untracked-files=no"]).is_empty() { "" } else { "+changes" };
+        // But for results: a run of all scenarios writes one after the other.
+        let status = [
+            "status",
+            "--porcelain",
+            "--untracked-files=no",
+            "--",
+            ":!bench/results",
+            ":!docs/PERFORMANCE.md",
+        ];
+        let changes = if git(&status).is_empty() { "" } else { "+changes" };
         Machine {
             cpu: field("model name"),
             cores: runtime::cores(),
